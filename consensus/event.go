@@ -66,6 +66,10 @@ type (
 	// Create opens a new replica from the initial record (R40).
 	Create struct{ Spec GroupSpec }
 
+	// Attach starts a replica that the log already holds, once its state
+	// machine is ready. Until then the group is silent.
+	Attach struct{ Group id.Group }
+
 	// Form says that the mnode has committed the group as formed: the replica
 	// may take part (R40).
 	Form struct{ Group id.Group }
@@ -129,6 +133,7 @@ func (Checkpointed) event()  {}
 func (Propose) event()       {}
 func (Read) event()          {}
 func (Create) event()        {}
+func (Attach) event()        {}
 func (Form) event()          {}
 func (Drop) event()          {}
 func (ChangeMembers) event() {}
