@@ -1,0 +1,41 @@
+# The targets people type. Run "make" to list them.
+.DEFAULT_GOAL := help
+GO     ?= go
+LINTER := tools/bin/golangci-lint
+
+help: ## list targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+build: ## bin/tnode and bin/tarbitrator
+	$(GO) build -trimpath -o bin/ ./cmd/...
+
+demo: build ## a whole pair on this machine, with real failovers, under a minute
+	bin/tnode demo
+
+test: ## fast tests: no root, no network, under three minutes
+	$(GO) test ./...
+
+check: build lint test race sim powercut ## what CI runs, under twenty minutes
+
+race: ## the same tests under the race detector
+	$(GO) test -race ./...
+
+lint: $(LINTER) ## golangci-lint and the tree's own checks
+	$(LINTER) run ./...
+	$(GO) test -count=1 ./test/lint
+
+sim: ## seeded simulation: FROM= SEEDS= for a range, else 240 s and every seed that ever failed
+	$(GO) run ./test/sim $(if $(SEEDS),-from $(or $(FROM),1) -seeds $(SEEDS),-for 240s)
+
+powercut: ## cut the power of a real file system under the log and the stores (root)
+	@if [ "$$(id -u)" = 0 ]; then $(GO) test -count=1 -run PowerCut ./internal/wal/... ./vnode/...; \
+	else echo "powercut: skipped, it needs root (loop devices)"; fi
+
+bench: ## short benchmarks of the hot paths
+	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./vnode ./node/api/rest
+
+$(LINTER): tools/go.mod
+	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	touch $@
+
+.PHONY: help build demo test check race lint sim powercut bench
