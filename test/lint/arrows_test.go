@@ -1,5 +1,4 @@
 package lint
-package lint
 
 import (
 	"encoding/json"
