@@ -48,7 +48,7 @@ type Values struct {
 	Floats []float64
 	Ends   []uint32 // value i is Data[Ends[i-1]:Ends[i]], the first starts at 0
 	Data   []byte
-	Nulls  Bitmap // row i is NULL; nil while nothing is
+	Nulls  Bitmap // row i is NULL; empty while nothing is
 }
 
 // Len is the number of values, NULLs included.
@@ -115,7 +115,7 @@ func (v *Values) AppendValue(x Value) {
 
 // Append copies values [from, to) of src, a column of the same type.
 func (v *Values) Append(src *Values, from, to int) {
-	if src.Nulls != nil {
+	if len(src.Nulls) > 0 {
 		at := v.Len()
 		for i := from; i < to; i++ {
 			if src.Nulls.Get(i) {
@@ -142,7 +142,7 @@ func (v *Values) Append(src *Values, from, to int) {
 // Reset empties v and keeps its column and its memory.
 func (v *Values) Reset() {
 	v.Ints, v.Floats, v.Ends, v.Data = v.Ints[:0], v.Floats[:0], v.Ends[:0], v.Data[:0]
-	v.Nulls = nil
+	v.Nulls = v.Nulls[:0]
 }
 
 func (v *Values) grow(capacity int) {
@@ -157,7 +157,7 @@ func (v *Values) grow(capacity int) {
 }
 
 // Bitmap is a set of row numbers. It is only as long as its largest member
-// needs: what lies behind its end is not in it, so the empty set is nil.
+// needs: what lies behind its end is not in it, so the empty set has no words.
 type Bitmap []uint64
 
 // Get reports whether row i is in the set.
