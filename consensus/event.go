@@ -119,9 +119,13 @@ type (
 		Err   error
 	}
 
-	// Stopping says that this host is about to stop: leaders are handed over
-	// (R33) and goodbye is said (R32).
+	// Stopping says that this host is about to stop: the groups that it leads
+	// are handed over (R33).
 	Stopping struct{}
+
+	// Leaving says that this host stops now: goodbye is said, so that others
+	// need not wait for its silence (R32).
+	Leaving struct{}
 )
 
 func (Tick) event()          {}
@@ -143,6 +147,7 @@ func (Forget) event()        {}
 func (DiskSpace) event()     {}
 func (Failed) event()        {}
 func (Stopping) event()      {}
+func (Leaving) event()       {}
 
 // LinkState is what a shell knows about the way to a peer.
 type LinkState uint8
@@ -243,6 +248,8 @@ type LogReader interface {
 	// Entries returns entries lo..hi-1 of a group, at least one and then as
 	// many as fit in maxBytes.
 	Entries(g id.Group, lo, hi id.Index, maxBytes uint64) ([]wal.Entry, error)
+	// Term returns the term of entry i of a group.
+	Term(g id.Group, i id.Index) (id.Term, error)
 }
 
 // Config holds the timing and the bounds of Raft on one host. Fixed after New.

@@ -36,6 +36,7 @@ const (
 	KindEnrolled Kind = 10 // Enroll, echoed: the record is durable
 	KindRetire   Kind = 11 // Enroll: forget this replica for ever (R24)
 	KindRetired  Kind = 12 // Enroll, echoed: the record is gone
+	KindHeld     Kind = 13 // Index: every member holds the log up to here; older entries may be cut
 )
 
 // Message is one thing that a member says to another about one group. From and
@@ -50,11 +51,12 @@ type Message struct {
 	// Lease accompanies a heartbeat to the arbitrator: the leader is well and
 	// wants no election for a while (R26). False while its disk hangs (R43).
 	Lease   bool
-	Feed    *Feed   // KindFeed
-	Answer  *Answer // KindAnswer
-	Refusal Refusal // KindRefusal
-	Term    id.Term // KindHung
-	Enroll  *Enroll // KindEnroll and the kinds after it
+	Feed    *Feed    // KindFeed
+	Answer  *Answer  // KindAnswer
+	Refusal Refusal  // KindRefusal
+	Term    id.Term  // KindHung
+	Enroll  *Enroll  // KindEnroll to KindRetired
+	Index   id.Index // KindHeld
 }
 
 // MaxFeedEntries bounds Last - Base of a Feed (R11b). The arbitrator refuses a
