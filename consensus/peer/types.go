@@ -101,6 +101,8 @@ func (f *Feed) Check() error {
 		return fmt.Errorf("feed of entries %d to %d: at most %d", f.Base, f.Last, MaxFeedEntries)
 	case f.Commit > f.Last:
 		return fmt.Errorf("feed commits %d above its last entry %d", f.Commit, f.Last)
+	case (f.Base == 0) != (f.BaseTerm == 0):
+		return fmt.Errorf("feed starts after entry %d of term %d: both or none", f.Base, f.BaseTerm)
 	case f.BaseTerm > f.Term:
 		return fmt.Errorf("feed of term %d starts in later term %d", f.Term, f.BaseTerm)
 	case (len(f.Runs) == 0) != (f.Last == f.Base):
@@ -132,13 +134,14 @@ type Answer struct {
 // the wire format.
 type Refusal uint8
 
-// The refusals of R25, R11b and R30.
+// The refusals of R25 and R11b.
 const (
 	WrongWitness Refusal = 1 // this replica id was never enrolled in this directory
 	UnknownGroup Refusal = 2 // no record of this group: enrol first
 	Tainted      Refusal = 3 // the record is behind what it once acknowledged
 	TooLong      Refusal = 4 // a feed above MaxFeedEntries
 	Retired      Refusal = 5 // the replica was retired for ever
+	Full         Refusal = 6 // no room for another record of this cluster
 )
 
 func (r Refusal) String() string {
@@ -153,6 +156,8 @@ func (r Refusal) String() string {
 		return "feed too long"
 	case Retired:
 		return "retired"
+	case Full:
+		return "no room"
 	}
 	return fmt.Sprintf("refusal %d", uint8(r))
 }
