@@ -1,0 +1,224 @@
+// Package client speaks to a cluster over HTTP. It knows several hosts, tries
+// the next one when one does not answer, and repeats only what is safe to
+// repeat.
+//
+// It needs nothing but the standard library and has no background work.
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Config says where the cluster is and how long to wait for it. Fixed after
+// New.
+type Config struct {
+	EndPoints   []string      // HTTP addresses, host:port; the first is tried first
+	User        string        // default root
+	Password    string        // default taosdata
+	Database    string        // for tables named without one; default none
+	TryTimeout  time.Duration // for one host to answer; default 2 s
+	Timeout     time.Duration // for a statement, all tries together; default 30 s
+	Connections int           // kept open to each host; default 64
+}
+
+// DefaultConfig holds the defaults that Config's comments give.
+func DefaultConfig() Config {
+	return Config{
+		EndPoints: []string{"127.0.0.1:6041"}, User: "root", Password: "taosdata",
+		TryTimeout: 2 * time.Second, Timeout: 30 * time.Second, Connections: 64,
+	}
+}
+
+// Check reports everything that is wrong with c.
+func (c Config) Check() error {
+	var wrong []error
+	if len(c.EndPoints) == 0 {
+		wrong = append(wrong, errors.New("no end point given"))
+	}
+	for _, e := range c.EndPoints {
+		if _, _, err := net.SplitHostPort(e); err != nil {
+			wrong = append(wrong, fmt.Errorf("end point %q: %w", e, err))
+		}
+	}
+	if c.TryTimeout <= 0 || c.Timeout <= 0 {
+		wrong = append(wrong, errors.New("timeouts must be positive"))
+	}
+	return errors.Join(wrong...)
+}
+
+// Client runs statements. It may be used by any number of goroutines.
+type Client struct {
+	config Config
+	http   *http.Client
+	// preferred counts the times that the client moved on to the next host.
+	preferred atomic.Uint32
+}
+
+// New makes a client. It dials nobody yet.
+func New(config Config) (*Client, error) {
+	if err := config.Check(); err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: config.TryTimeout}
+	return &Client{config: config, http: &http.Client{Transport: &http.Transport{
+		DialContext:           dialer.DialContext,
+		MaxIdleConnsPerHost:   config.Connections,
+		IdleConnTimeout:       5 * time.Minute,
+		DisableCompression:    true,
+		ResponseHeaderTimeout: config.Timeout,
+	}}}, nil
+}
+
+// Close closes the connections that are idle.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Exec runs a statement that changes something and returns the number of rows
+// that it wrote.
+func (c *Client) Exec(ctx context.Context, statement string) (int64, error) {
+	rows, err := c.Query(ctx, statement)
+	if err != nil {
+		return 0, err
+	}
+	return rows.affected()
+}
+
+// Query runs any statement and returns its whole answer.
+//
+// It goes to the next host when one does not answer in time, refuses the
+// connection or says that it has no master. A SELECT, SHOW, DESCRIBE or INSERT
+// is also repeated when it may have run already: writing a row again replaces
+// it by itself, provided that its timestamp stands in the statement (not NOW).
+// Anything else ends with ErrUnknownOutcome then.
+func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
+	defer cancel()
+	repeatable := Repeatable(statement)
+	pause := firstPause
+	var last error
+	for try := 0; ; try++ {
+		turn := c.preferred.Load()
+		host := c.config.EndPoints[int(turn)%len(c.config.EndPoints)]
+		rows, err := c.try(ctx, host, statement)
+		if err == nil {
+			return rows, nil
+		}
+		var refused *Error
+		if errors.As(err, &refused) && !refused.Temporary() {
+			return nil, err
+		}
+		if !repeatable && mayHaveRun(err) {
+			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		}
+		last = err
+		c.preferred.CompareAndSwap(turn, turn+1) // others may have moved on already
+		// A round over all hosts without success: give them a moment.
+		if (try+1)%len(c.config.EndPoints) == 0 {
+			if !wait(ctx, pause) {
+				break
+			}
+			pause = min(2*pause, longestPause)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("no host answered in time: %w", last)
+}
+
+const (
+	firstPause   = 5 * time.Millisecond
+	longestPause = 200 * time.Millisecond
+)
+
+func wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Repeatable reports whether running a statement twice does no harm.
+func Repeatable(statement string) bool {
+	word, _, _ := strings.Cut(strings.TrimSpace(statement), " ")
+	switch strings.ToUpper(word) {
+	case "SELECT", "SHOW", "DESCRIBE", "DESC", "INSERT", "USE", "EXPLAIN":
+		return true
+	}
+	return false
+}
+
+// mayHaveRun reports whether a host may have begun to run the statement of a
+// try that ended with err.
+func mayHaveRun(err error) bool {
+	var refused *Error
+	if errors.As(err, &refused) {
+		return refused.Code == CodeUnknownOutcome
+	}
+	var dial *net.OpError
+	return !errors.As(err, &dial) || dial.Op != "dial"
+}
+
+func (c *Client) try(ctx context.Context, host, statement string) (*Rows, error) {
+	// A host that has taken a statement may wait for a master, so the time for
+	// one try ends with a repetition elsewhere only if there is an elsewhere.
+	if len(c.config.EndPoints) > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, c.config.TryTimeout)
+		defer cancel()
+	}
+	body, status, err := c.post(ctx, host, statement)
+	if err != nil {
+		return nil, err
+	}
+	return decode(body, status)
+}
+
+func (c *Client) post(ctx context.Context, host, statement string) (body []byte, status int, err error) {
+	to := "http://" + host + "/rest/sql"
+	if c.config.Database != "" {
+		to += "/" + url.PathEscape(c.config.Database)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, strings.NewReader(statement))
+	if err != nil {
+		return nil, 0, fmt.Errorf("make request to %s: %w", host, err)
+	}
+	return c.do(req)
+}
+
+// maxAnswer bounds an answer in memory.
+const maxAnswer = 1 << 30
+
+func (c *Client) do(req *http.Request) (body []byte, status int, err error) {
+	req.SetBasicAuth(c.config.User, c.config.Password)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, 0, fmt.Errorf("ask %s: %w", req.URL.Host, err)
+	}
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	if resp.ContentLength > 0 && resp.ContentLength < maxAnswer {
+		b.Grow(int(resp.ContentLength) + bytes.MinRead)
+	}
+	n, err := b.ReadFrom(io.LimitReader(resp.Body, maxAnswer+1))
+	if err != nil {
+		return nil, 0, fmt.Errorf("read the answer of %s: %w", req.URL.Host, err)
+	}
+	if n > maxAnswer {
+		return nil, 0, fmt.Errorf("answer of %s is longer than %d bytes", req.URL.Host, maxAnswer)
+	}
+	return b.Bytes(), resp.StatusCode, nil
+}
