@@ -27,7 +27,7 @@ type groupLog struct {
 	last    wal.Position
 	durable id.Index
 	hard    wal.HardState // as last handed to the log
-	initial raftpb.ConfState
+	initial *raftpb.ConfState
 
 	recent      []*raftpb.Entry
 	recentBytes uint64
@@ -54,7 +54,7 @@ var errNoSnapshot = raft.ErrSnapshotTemporarilyUnavailable
 
 func (l *groupLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	term, vote, commit := uint64(l.hard.Term), uint64(l.hard.Vote), uint64(l.hard.Commit)
-	return &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}, &l.initial, nil
+	return &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}, l.initial, nil
 }
 
 func (l *groupLog) FirstIndex() (uint64, error)         { return uint64(l.start.Index) + 1, nil }

@@ -1,0 +1,284 @@
+package consensus
+
+import (
+	"slices"
+	"time"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+func in(list []id.Replica, r id.Replica) bool { return slices.Contains(list, r) }
+
+// lead does what a leader does whenever it may have made progress: it looks at
+// its members, moves the feed, feeds the witnesses and ends joint changes.
+func (m *Machine) lead(g *group) {
+	if !g.leading() {
+		return
+	}
+	g.node.WithProgress(func(r uint64, _ raft.ProgressType, p tracker.Progress) {
+		g.progress[id.Replica(r)] = p
+	})
+	commit, n := g.commit(), 0
+	for n < len(g.waiting) && g.waiting[n].last <= commit {
+		n++
+	}
+	g.waiting = g.waiting[n:]
+	if len(g.feeders) > 0 {
+		was := g.feed.state
+		if now := g.feed.step(m.conf, m.look(g, commit)); now != was {
+			m.out.report(g.id, false, "feed changed", "from", was.String(), "to", now.String(), "index", commit)
+		}
+		m.feedWitnesses(g)
+	}
+	m.endJoint(g)
+}
+
+// look gathers what the feed decides on.
+func (m *Machine) look(g *group, commit id.Index) sight {
+	told := g.told()
+	has := func(i id.Index) func(id.Replica) bool {
+		return func(r id.Replica) bool { return m.responsive(g, r) && g.match(r) >= i }
+	}
+	caughtUp := g.quorum(has(commit))
+	return sight{
+		now:       m.now,
+		answering: g.quorum(func(r id.Replica) bool { return m.responsive(g, r) }),
+		stalled:   len(g.waiting) > 0 && m.now-g.waiting[0].since >= m.conf.StallAfter,
+		caughtUp:  caughtUp,
+		drained:   caughtUp && commit >= told && g.quorum(has(told)),
+	}
+}
+
+// quorum reports whether the data voters for which ok holds are a majority of
+// every half of the configuration, witnesses counted as absent (R16).
+func (g *group) quorum(ok func(id.Replica) bool) bool {
+	for _, half := range g.voters {
+		n := 0
+		for _, r := range half {
+			if !g.members[r].Witness && ok(r) {
+				n++
+			}
+		}
+		if len(half) > 0 && n <= len(half)/2 {
+			return false
+		}
+	}
+	return true
+}
+
+// responsive reports whether a data replica has answered this leader in this
+// term within D_open, its process is not known to be gone, and its disk not
+// known to hang (R15, R43(4)).
+func (m *Machine) responsive(g *group, r id.Replica) bool {
+	if r == g.self {
+		return true
+	}
+	l := m.peer(g.members[r].UUID)
+	return !l.refused && !l.hung && m.now-g.heard[r] <= m.conf.SilentAfter
+}
+
+// moves remembers when R44 last moved a group, and how long it must be calm
+// before the next time.
+type moves struct {
+	at   time.Duration
+	calm time.Duration
+}
+
+const (
+	movesPerSecond = 50               // R44
+	maxCalm        = 60 * time.Second // R44
+	hungLately     = 30 * time.Second // R43(5)
+)
+
+// collocate moves leadership of g to the host that leads the mnode, so that with
+// two data hosts a cut between them leaves one host with everything (R44).
+func (m *Machine) collocate(g *group) {
+	mn := m.groups[id.Mnode]
+	if g.id == id.Mnode || mn == nil || mn.leader == 0 || mn.leading() || !g.ready() || m.stopping {
+		return
+	}
+	host := mn.members[mn.leader].UUID
+	voters := g.dataVoters()
+	at := slices.IndexFunc(voters, func(r id.Replica) bool { return g.members[r].UUID == host })
+	if len(voters) != 2 || at < 0 || m.moves >= movesPerSecond {
+		return
+	}
+	to, calm := voters[at], max(g.moves.calm, m.conf.CalmFor)
+	safe := m.sync(g) && g.match(to) == g.lastIndex && m.now-m.peer(host).hungAt >= hungLately
+	if !safe || m.now-max(g.changedAt, mn.changedAt) < calm {
+		return
+	}
+	if g.moves.at > 0 && m.now-g.moves.at < reopenWindow {
+		g.moves.calm = min(2*calm, maxCalm)
+	} else {
+		g.moves.calm = m.conf.CalmFor
+	}
+	g.moves.at = m.now
+	m.moves++
+	m.out.report(g.id, false, "leadership follows the mnode", "to", host.Short())
+	g.node.TransferLeader(uint64(to))
+	g.dirty = true
+}
+
+// sync reports whether every acknowledged write of g is on all data voters.
+func (m *Machine) sync(g *group) bool {
+	if len(g.feeders) > 0 {
+		return g.feed.state == feedShut
+	}
+	commit := g.commit()
+	for _, r := range g.dataVoters() {
+		if !m.responsive(g, r) || g.match(r) < commit {
+			return false
+		}
+	}
+	return true
+}
+
+// heir is the data voter of the incoming configuration that can take over
+// soonest, zero if nobody answers.
+func (m *Machine) heir(g *group) id.Replica {
+	var best id.Replica
+	for _, r := range g.voters[0] {
+		if r == g.self || g.members[r].Witness || !m.responsive(g, r) {
+			continue
+		}
+		if best == 0 || g.match(r) > g.match(best) {
+			best = r
+		}
+	}
+	return best
+}
+
+// handOver gives away every group that this host leads (R33).
+func (m *Machine) handOver() {
+	for _, g := range m.sorted() {
+		if g.fault != nil || !g.leading() {
+			continue
+		}
+		m.guard(g, func() {
+			if to := m.heir(g); to != 0 {
+				g.node.TransferLeader(uint64(to))
+				g.dirty = true
+			}
+		})
+	}
+}
+
+// goodbye tells every other data host that this one stops now (R32).
+func (m *Machine) goodbye() {
+	for _, g := range m.sorted() {
+		for _, r := range g.dataVoters() {
+			if r == g.self {
+				continue
+			}
+			to := g.members[r].UUID
+			said := slices.ContainsFunc(m.out.sends, func(s Send) bool {
+				return s.To == to && s.Messages[len(s.Messages)-1].Kind == peer.KindGoodbye
+			})
+			if !said {
+				m.out.send(to, peer.Beats, peer.Message{Kind: peer.KindGoodbye})
+			}
+		}
+	}
+}
+
+// linkChanged handles what the carrier knows about a peer's process.
+func (m *Machine) linkChanged(e Link) {
+	switch e.State {
+	case LinkUp:
+		m.peer(e.Peer).refused = false
+	case LinkRefused:
+		m.gone(e.Peer)
+	}
+}
+
+// gone handles a host whose process is known to have ended: nobody needs to
+// wait for its silence. Of several hosts that could take over, the one with the
+// lowest replica id does, at once; the others forget their leader, so that they
+// may vote (R32). A host's campaigns share frames and one sync, so they need no
+// bound.
+func (m *Machine) gone(u id.UUID) {
+	m.peer(u).refused = true
+	for _, g := range m.sorted() {
+		if g.fault != nil || !g.formed {
+			continue
+		}
+		g.dirty = true
+		if g.leader == 0 || g.members[g.leader].UUID != u || !g.canLead() {
+			continue
+		}
+		m.guard(g, func() {
+			if g.firstAlive(m) == g.self {
+				_ = g.node.Campaign()
+			} else {
+				_ = g.node.ForgetLeader()
+			}
+		})
+	}
+}
+
+func (g *group) firstAlive(m *Machine) id.Replica {
+	for _, r := range g.dataVoters() {
+		if r == g.self || !m.peer(g.members[r].UUID).refused {
+			return r
+		}
+	}
+	return g.self
+}
+
+// sample does what is needed once a second: roles look back one second, and
+// members learn how far all hold the log.
+func (m *Machine) sample(g *group) {
+	g.commitOld = g.commitNow
+	if !g.leading() {
+		return
+	}
+	g.commitNow = g.commit()
+	held := g.commitNow
+	for r, mem := range g.members {
+		if !mem.Witness {
+			held = min(held, g.match(r))
+		}
+	}
+	if held <= g.held {
+		return
+	}
+	g.held = held
+	m.cut(g)
+	for _, r := range g.dataVoters() {
+		if r != g.self {
+			m.out.send(g.members[r].UUID, peer.Beats, peer.Message{
+				Kind: peer.KindHeld, Group: g.id, From: g.self, To: r, Index: held,
+			})
+		}
+	}
+}
+
+// endJoint ends a joint change as soon as it is applied. Only a leader that
+// stays may do so; another hands over first (R21, R22).
+func (m *Machine) endJoint(g *group) {
+	if len(g.voters[1]) == 0 || g.appliedIndex < g.confIndex || m.stopping || !g.ready() {
+		return
+	}
+	if !in(g.voters[0], g.self) {
+		if to := m.heir(g); to != 0 && g.node.BasicStatus().LeadTransferee == 0 {
+			g.node.TransferLeader(uint64(to))
+			g.dirty = true
+		}
+		return
+	}
+	if g.leaveAt > g.appliedIndex {
+		return // proposed, not applied yet
+	}
+	m.drain(g)
+	if g.leading() && g.node.ProposeConfChange(&raftpb.ConfChangeV2{}) == nil {
+		g.lastIndex++
+		g.leaveAt = g.lastIndex
+		g.dirty = true
+	}
+}
