@@ -40,6 +40,10 @@ func (m *Machine) proposeChange(g *group, e ChangeMembers) error {
 	case in(e.Change.Remove, g.self):
 		return ErrRemovesLeader
 	}
+	if g.already(e.Change) {
+		m.out.answers = append(m.out.answers, Accepted{Group: g.id, Ticket: e.Ticket, Index: g.appliedIndex, Term: g.term})
+		return nil
+	}
 	cc := &raftpb.ConfChangeV2{Context: encodeMembers(nil, append(slices.Clone(e.Change.AddLearner), e.Change.AddVoter...))}
 	add := func(kind raftpb.ConfChangeType, r id.Replica) {
 		cc.Changes = append(cc.Changes, &raftpb.ConfChangeSingle{Type: kind.Enum(), NodeId: proto.Uint64(uint64(r))})
@@ -63,6 +67,27 @@ func (m *Machine) proposeChange(g *group, e ChangeMembers) error {
 	g.confAt, g.dirty = g.lastIndex, true
 	m.out.answers = append(m.out.answers, Accepted{Group: g.id, Ticket: e.Ticket, Index: g.lastIndex, Term: g.term})
 	return nil
+}
+
+// already reports whether the configuration is what c asks for: whoever repeats
+// a change until it is done need not know whether it was.
+func (g *group) already(c Change) bool {
+	for _, mem := range c.AddVoter {
+		if !in(g.voters[0], mem.Replica) {
+			return false
+		}
+	}
+	for _, mem := range c.AddLearner {
+		if _, there := g.members[mem.Replica]; !there {
+			return false
+		}
+	}
+	for _, r := range c.Remove {
+		if _, there := g.members[r]; there {
+			return false
+		}
+	}
+	return true
 }
 
 // applyConf applies a committed change of membership. Changes that the record

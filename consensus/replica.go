@@ -1,0 +1,272 @@
+package consensus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// replica is a group's state machine on this host, with those who wait for what
+// it does.
+type replica struct {
+	group id.Group
+	sm    StateMachine
+	busy  sync.Mutex // held while sm works: Apply, or Checkpoint's end; never together with mu
+
+	mu struct {
+		sync.Mutex
+		applied   id.Index
+		proposals map[id.Index]proposal
+		readers   []reader
+		closed    bool
+	}
+	checkpointed id.Index // owned by Host.checkpoints
+}
+
+// proposal waits for the entry at its index.
+type proposal struct {
+	term id.Term
+	out  chan<- outcome // buffered; gets exactly one
+}
+
+type outcome struct {
+	result any
+	err    error
+}
+
+// reader waits until index is applied.
+type reader struct {
+	index id.Index
+	out   chan<- outcome
+}
+
+func newReplica(g id.Group, sm StateMachine) *replica {
+	r := &replica{group: g, sm: sm}
+	r.mu.proposals = map[id.Index]proposal{}
+	return r
+}
+
+// expect registers who waits for the entry at index.
+func (r *replica) expect(index id.Index, term id.Term, out chan<- outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.mu.closed:
+		out <- outcome{err: ErrUnknownOutcome}
+	case index <= r.mu.applied: // a membership change that was already so
+		out <- outcome{}
+	default:
+		r.mu.proposals[index] = proposal{term: term, out: out}
+	}
+}
+
+// expectApplied registers who waits until index is applied.
+func (r *replica) expectApplied(index id.Index, out chan<- outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.mu.closed:
+		out <- outcome{err: ErrStopped}
+	case index <= r.mu.applied:
+		out <- outcome{}
+	default:
+		r.mu.readers = append(r.mu.readers, reader{index: index, out: out})
+	}
+}
+
+// finished answers those who waited for entries up to last.
+func (r *replica) finished(entries []Entry, results []any, last id.Index) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, e := range entries {
+		p, ok := r.mu.proposals[e.Index]
+		if !ok {
+			continue
+		}
+		delete(r.mu.proposals, e.Index)
+		if p.term == e.Term {
+			p.out <- outcome{result: results[i]}
+		} else {
+			p.out <- outcome{err: ErrLost}
+		}
+	}
+	if len(entries) < int(last-r.mu.applied) { // entries without data for sm
+		for index, p := range r.mu.proposals {
+			if index <= last {
+				delete(r.mu.proposals, index)
+				p.out <- outcome{}
+			}
+		}
+	}
+	r.mu.applied = last
+	r.mu.readers = slices.DeleteFunc(r.mu.readers, func(w reader) bool {
+		if w.index <= last {
+			w.out <- outcome{}
+		}
+		return w.index <= last
+	})
+}
+
+// abandon tells those who proposed in an earlier term, or up to it, that nobody
+// here knows what becomes of their entries.
+func (r *replica) abandon(id.Term) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for index, p := range r.mu.proposals {
+		delete(r.mu.proposals, index)
+		p.out <- outcome{err: ErrUnknownOutcome}
+	}
+}
+
+// close answers everybody and closes the state machine.
+func (r *replica) close(log *slog.Logger) {
+	r.abandon(0)
+	r.mu.Lock()
+	r.mu.closed = true
+	readers := r.mu.readers
+	r.mu.readers = nil
+	r.mu.Unlock()
+	for _, w := range readers {
+		w.out <- outcome{err: ErrStopped}
+	}
+	r.busy.Lock() // the worker has finished what it was doing
+	defer r.busy.Unlock()
+	if err := r.sm.Close(); err != nil {
+		log.Error("state machine did not close cleanly", "group", r.group, "err", err)
+	}
+}
+
+func (r *replica) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.closed
+}
+
+// worker applies entries for some of the groups. Its queue is bounded by the
+// Raft library, which hands out at most 8 MiB per group until they are applied.
+type worker struct {
+	host *Host
+	mu   struct {
+		sync.Mutex
+		jobs []Apply
+	}
+	ready chan struct{} // one token: there are jobs, or it is time to stop
+}
+
+func newWorker(h *Host) *worker { return &worker{host: h, ready: make(chan struct{}, 1)} }
+
+func (w *worker) add(a Apply) {
+	w.mu.Lock()
+	w.mu.jobs = append(w.mu.jobs, a)
+	w.mu.Unlock()
+	w.wake()
+}
+
+func (w *worker) wake() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.ready:
+		}
+		w.mu.Lock()
+		jobs := w.mu.jobs
+		w.mu.jobs = nil
+		w.mu.Unlock()
+		for _, a := range jobs {
+			w.apply(a)
+		}
+	}
+}
+
+// apply runs one batch. A group whose state machine is gone is passed over.
+func (w *worker) apply(a Apply) {
+	r := w.host.replica(a.Group)
+	if r == nil {
+		return
+	}
+	results, err := r.apply(a.Entries)
+	if err != nil {
+		w.host.inbox.put(Failed{Group: a.Group, Err: err})
+		return
+	}
+	w.host.inbox.put(Applied{Group: a.Group, Index: a.Index})
+	r.finished(a.Entries, results, a.Index)
+}
+
+func (r *replica) apply(entries []Entry) (results []any, err error) {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	r.busy.Lock()
+	defer r.busy.Unlock()
+	if r.isClosed() {
+		return nil, ErrStopped
+	}
+	defer func() {
+		if p := recover(); p != nil { // R5: one bad group must not kill the host
+			err = fmt.Errorf("state machine: broken invariant: %v", p)
+		}
+	}()
+	results, err = r.sm.Apply(entries)
+	if err == nil && len(results) != len(entries) {
+		err = fmt.Errorf("state machine gave %d results for %d entries", len(results), len(entries))
+	}
+	return results, err
+}
+
+// checkpointEvery is how often state machines are made to survive a power cut,
+// so that little must be replayed after one.
+const checkpointEvery = 5 * time.Second
+
+// checkpoints makes one group's state after another durable.
+func (h *Host) checkpoints(ctx context.Context) {
+	ticker := time.NewTicker(checkpointEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		h.shared.Lock()
+		list := make([]*replica, 0, len(h.shared.replicas))
+		for _, r := range h.shared.replicas {
+			list = append(list, r)
+		}
+		h.shared.Unlock()
+		for _, r := range list {
+			h.checkpoint(ctx, r)
+		}
+	}
+}
+
+func (h *Host) checkpoint(ctx context.Context, r *replica) {
+	r.mu.Lock()
+	idle := r.mu.closed || r.mu.applied <= r.checkpointed
+	r.mu.Unlock()
+	if idle || ctx.Err() != nil {
+		return
+	}
+	index, err := r.sm.Checkpoint(ctx)
+	switch {
+	case ctx.Err() != nil || r.isClosed():
+	case err != nil:
+		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
+	default:
+		r.checkpointed = index
+		h.inbox.put(Checkpointed{Group: r.group, Index: index})
+	}
+}
