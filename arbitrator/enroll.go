@@ -1,6 +1,8 @@
 package arbitrator
 
 import (
+	"slices"
+
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
@@ -150,6 +152,8 @@ func (m *Machine) retire(key Key, rep *replica) (*replica, peer.Refusal) {
 			m.counts.Tainted--
 		}
 		rep.Record, rep.leaseUntil = Record{Key: key, Retired: true}, 0
+		m.waiting = slices.DeleteFunc(m.waiting, func(h held) bool { return h.rep == rep })
+		rep.waits = 0 // what it would have said no longer holds
 	}
 	rep.changed = mustSync
 	m.settle(rep, nil)

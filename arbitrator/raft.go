@@ -35,7 +35,7 @@ func (m *Machine) raftMessage(now time.Duration, rep *replica, from id.UUID, msg
 		m.counts.Votes++
 	case raftpb.MsgHeartbeat:
 		if term == rep.Term && id.Index(in.GetCommit()) > rep.Last {
-			m.taint(rep, "leader counts on entry", in.GetCommit(), "last", rep.Last)
+			m.taint(rep, "commit", in.GetCommit(), "last", rep.Last)
 			m.refuse(rep, from, msg, peer.Tainted)
 			return // R25 (3)
 		}
