@@ -119,7 +119,10 @@ func (m *Machine) applyConf(g *group, e *raftpb.Entry) {
 				g.heard[r] = m.now // new: give it D_open to answer
 			}
 		}
-		g.equipFeeders()
+		had := len(g.feeders) > 0
+		if g.equipFeeders(); !had {
+			g.feed = newFeed(m.conf, m.now)
+		}
 	}
 	m.out.report(g.id, false, "members changed", "index", index, "members", g.conf.String())
 }
