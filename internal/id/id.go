@@ -66,3 +66,15 @@ func (u UUID) String() string { return hex.EncodeToString(u[:]) }
 
 // Short is the first 8 digits, for logs and status lines.
 func (u UUID) Short() string { return hex.EncodeToString(u[:4]) }
+
+// MarshalText makes JSON and logs show what String shows.
+func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (u *UUID) UnmarshalText(b []byte) error {
+	v, err := ParseUUID(string(b))
+	if err == nil {
+		*u = v
+	}
+	return err
+}

@@ -1,0 +1,151 @@
+package mnode
+
+import (
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// Report is what a host says of itself to the mnode master, every status
+// interval and at once when something about its replicas changes. Reports are
+// kept in the master's memory only.
+type Report struct {
+	Dnode    id.Host
+	UUID     id.UUID
+	EndPoint string
+	Boot     uint64 // counts the starts of this host
+	Version  string
+	Cores    int
+	Started  time.Time
+	// Settings are the configuration keys that must be equal on all hosts (A38).
+	Settings map[string]string
+	// Done is the View that the host's replicas are equal to.
+	Done id.Index
+	// Seen is the newest View that the host has.
+	Seen   id.Index
+	Groups []GroupReport // by Group
+	// Arbitrator is the directory at the other end of this host's connection
+	// to the arbitrator, zero while there is none.
+	Arbitrator id.UUID
+}
+
+// GroupReport is one replica as its host sees it.
+type GroupReport struct {
+	Group   id.Group
+	Replica id.Replica
+	Epoch   uint64
+	Formed  bool
+	Role    consensus.Role
+	Leader  id.UUID // zero: none known
+	Term    id.Term
+	Last    id.Index
+	Applied id.Index
+	Mode    consensus.Mode
+	Feed    string
+	Tables  int64
+	Rows    int64
+	Fault   string // not empty: the replica is stopped, with the reason
+	Members []consensus.MemberStatus
+}
+
+// Group returns the report's line about a group.
+func (r *Report) Group(g id.Group) (GroupReport, bool) {
+	for _, x := range r.Groups {
+		if x.Group == g {
+			return x, true
+		}
+	}
+	return GroupReport{}, false
+}
+
+// voters returns the replicas that vote in the configuration that the replica
+// has applied.
+func (g GroupReport) voters() []id.Replica {
+	var out []id.Replica
+	for _, m := range g.Members {
+		if !m.Learner {
+			out = append(out, m.Replica)
+		}
+	}
+	return out
+}
+
+func (g GroupReport) member(r id.Replica) (consensus.MemberStatus, bool) {
+	for _, m := range g.Members {
+		if m.Replica == r {
+			return m, true
+		}
+	}
+	return consensus.MemberStatus{}, false
+}
+
+// Heard is a report and when it came.
+type Heard struct {
+	Report Report
+	At     time.Time
+	// Hearsay came from the former master with its age: good enough to show,
+	// not to act on.
+	Hearsay bool
+	// Reason says why the host does not count as ready although it reports.
+	Reason string
+}
+
+// Facts is what a master knows that is not replicated.
+type Facts struct {
+	NumOfMnodes int
+	Interval    time.Duration // of status reports
+	Configured  string        // the arbitrator's end point in this host's configuration
+	Hosts       map[id.Host]Heard
+	// Answers is the directory that answers at the arbitrator's end point,
+	// with the time of its last answer.
+	Answers   id.UUID
+	AnswersAt time.Time
+	// Enrolled and Retired hold what the arbitrator has confirmed to this
+	// master. Another master asks again: asking twice is harmless.
+	Enrolled map[Enrolment]bool
+	Retired  map[Enrolment]bool
+}
+
+// Enrolment names a record that the arbitrator keeps, or must forget.
+type Enrolment struct {
+	Group   id.Group
+	Replica id.Replica
+	Witness id.UUID
+}
+
+// quietIntervals is how many status intervals a host may miss and still count
+// as ready.
+const quietIntervals = 3
+
+// Fresh returns the report of a host that has told this master lately.
+func (f *Facts) Fresh(now time.Time, n id.Host) (*Report, bool) {
+	h, ok := f.Hosts[n]
+	if !ok || h.Hearsay || now.Sub(h.At) > quietIntervals*f.Interval {
+		return nil, false
+	}
+	return &h.Report, true
+}
+
+// usable reports whether a host may be given something new.
+func (f *Facts) usable(now time.Time, d Dnode) bool {
+	r, ok := f.Fresh(now, d.ID)
+	return ok && !d.Dropped && !d.Dropping && r.UUID == d.UUID && f.Hosts[d.ID].Reason == ""
+}
+
+// leader returns the freshest claim to lead a group, with the host that makes it.
+func (f *Facts) leader(now time.Time, v *View, g Group) (GroupReport, Dnode, bool) {
+	var best GroupReport
+	var host Dnode
+	for _, m := range g.Members {
+		r, ok := f.Fresh(now, m.Dnode)
+		if m.Witness || !ok {
+			continue
+		}
+		if line, has := r.Group(g.ID); has && line.Role == consensus.RoleMaster && line.Term > best.Term {
+			best = line
+			host, _ = v.Dnode(m.Dnode)
+		}
+	}
+	return best, host, best.Term > 0
+}

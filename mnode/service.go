@@ -1,0 +1,265 @@
+package mnode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// Answer is what a host gets for its report.
+type Answer struct {
+	Master id.UUID
+	View   []byte // EncodeView, if newer than what the host has
+	Reason string // why the host does not count as ready, empty if it does
+	Others []Told // what the other hosts have reported
+	// AnswersAgo is how long ago the arbitrator answered the master; negative:
+	// never.
+	AnswersAgo time.Duration
+}
+
+// Told is a report passed on, with its age.
+type Told struct {
+	Report Report
+	Reason string
+	Ago    time.Duration
+}
+
+// leading refuses with NotLeaderError unless this host leads.
+func (s *Master) leading() error {
+	if _, leads := s.mnode.Leads(); leads {
+		return nil
+	}
+	s.mnode.mu.Lock()
+	defer s.mnode.mu.Unlock()
+	return &consensus.NotLeaderError{Group: id.Mnode, Leader: s.mnode.mu.leader}
+}
+
+// Report takes a host's report. It is refused by a host that does not lead, and
+// to a directory that is no member.
+func (s *Master) Report(r Report) (Answer, error) {
+	if err := s.leading(); err != nil {
+		return Answer{}, err
+	}
+	now, v := time.Now(), s.mnode.View()
+	d, ok := v.DnodeOf(r.UUID)
+	if !ok || d.Dropped || d.ID != r.Dnode {
+		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was dropped", r.Dnode, r.UUID.Short())
+	}
+	h := Heard{Report: r, At: now, Reason: s.mismatch(r)}
+	s.hear(d, h)
+	answer := Answer{Master: s.cfg.Self, Reason: h.Reason, AnswersAgo: -1}
+	if r.Seen < v.Index {
+		b, err := EncodeView(v)
+		if err != nil {
+			return Answer{}, err
+		}
+		answer.View = b
+	}
+	f := s.Facts()
+	for n, other := range f.Hosts {
+		if n != d.ID {
+			answer.Others = append(answer.Others, Told{Report: other.Report, Reason: other.Reason, Ago: now.Sub(other.At)})
+		}
+	}
+	slices.SortFunc(answer.Others, func(a, b Told) int { return cmp.Compare(a.Report.Dnode, b.Report.Dnode) })
+	if !f.AnswersAt.IsZero() {
+		answer.AnswersAgo = now.Sub(f.AnswersAt)
+	}
+	return answer, nil
+}
+
+// hear stores a report; the loop looks again only if it says something new.
+func (s *Master) hear(d Dnode, h Heard) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was, known := s.mu.facts.Hosts[d.ID]
+	s.mu.facts.Hosts[d.ID] = h
+	if known && was.Reason != h.Reason || !known && h.Reason != "" {
+		s.log.Warn("a host's settings have changed their fit", "host", d.ID, "reason", h.Reason)
+	}
+	if !known || was.Hearsay || !sameGroups(was.Report, h.Report) {
+		s.heardLocked()
+	}
+}
+
+// sameGroups reports whether two reports say the same but for positions.
+func sameGroups(a, b Report) bool {
+	if a.Done != b.Done || a.EndPoint != b.EndPoint || len(a.Groups) != len(b.Groups) {
+		return false
+	}
+	for i, x := range a.Groups {
+		y := b.Groups[i]
+		if x.Group != y.Group || x.Role != y.Role || x.Leader != y.Leader || x.Formed != y.Formed ||
+			x.Fault != y.Fault || !slices.Equal(x.Members, y.Members) {
+			return false
+		}
+	}
+	return true
+}
+
+// mismatch names the first setting of a host that differs from this one's
+// (A38).
+func (s *Master) mismatch(r Report) string {
+	var keys []string
+	for k, want := range s.cfg.Settings {
+		if got, ok := r.Settings[k]; ok && got != want {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return ""
+	}
+	slices.Sort(keys)
+	return "cfg parameters inconsistent: " + keys[0]
+}
+
+// Remember seeds the facts with what the last master told this host, so that a
+// new master does not show everyone as offline for a second.
+func (s *Master) Remember(told []Told, at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range told {
+		if was, ok := s.mu.facts.Hosts[t.Report.Dnode]; ok && !was.Hearsay && was.At.After(at) {
+			continue
+		}
+		s.mu.facts.Hosts[t.Report.Dnode] = Heard{Report: t.Report, At: at.Add(-t.Ago), Hearsay: true, Reason: t.Reason}
+	}
+}
+
+// Exec runs one statement on the master. CREATE DATABASE waits until the
+// database can be used. An error that is no *Error may be a NotLeaderError or
+// consensus.ErrLost (certainly not done) or consensus.ErrUnknownOutcome (repeat
+// it with the same Request).
+func (s *Master) Exec(ctx context.Context, request Request, c Command) (Result, error) {
+	if err := s.leading(); err != nil {
+		return Result{}, err
+	}
+	switch x := c.(type) {
+	case CreateDatabase:
+		x.Candidates = s.candidates()
+		c = x
+	case DropDnode:
+		if d, ok := s.mnode.View().Dnode(x.Dnode); ok && d.UUID == s.cfg.Self {
+			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d", d.ID), nil
+		}
+	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode:
+		return refuse(CodeParameter, "Invalid parameters: %T is the master's own", c), nil
+	}
+	result, err := propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: c})
+	if err != nil || result.Err != nil {
+		return result, err
+	}
+	if x, ok := c.(CreateDatabase); ok {
+		return result, s.settle(ctx, x.Name)
+	}
+	return result, nil
+}
+
+// candidates returns the hosts that may get replicas: those that answer first.
+// Which of them gets how much is decided when the command is applied.
+func (s *Master) candidates() []id.Host {
+	now, v, f := time.Now(), s.mnode.View(), s.Facts()
+	var ready, away []id.Host
+	for _, d := range v.Live() {
+		switch {
+		case d.Dropping || d.UUID.IsZero():
+		case f.usable(now, d):
+			ready = append(ready, d.ID)
+		default:
+			away = append(away, d.ID)
+		}
+	}
+	return append(ready, away...)
+}
+
+// settle waits until every shard of a database has a master and its members
+// answer.
+func (s *Master) settle(ctx context.Context, database string) error {
+	ctx, cancel := context.WithTimeout(ctx, createWait)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		heard := s.mu.heard
+		s.mu.Unlock()
+		changed := s.mnode.Watch()
+		f, v := s.Facts(), s.mnode.View()
+		if _, ok := v.Database(database); !ok || Settled(time.Now(), v, &f, database) {
+			return nil // dropped again while it was being made: that is its end, too
+		}
+		select {
+		case <-heard:
+		case <-changed:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fail(CodeCreating, "Database in creating status: %s is creating, see SHOW DATABASES", database)
+			}
+			return fmt.Errorf("create database %s: %w", database, ctx.Err())
+		}
+	}
+}
+
+// Settled reports whether every shard of a database has a master and all its
+// data members answer.
+func Settled(now time.Time, v *View, f *Facts, database string) bool {
+	for _, g := range v.Vgroups(database) {
+		if g.State != Formed {
+			return false
+		}
+		if _, _, led := f.leader(now, v, g); !led {
+			return false
+		}
+		for _, m := range g.Data() {
+			r, ok := f.Fresh(now, m.Dnode)
+			if !ok {
+				return false
+			}
+			if line, has := r.Group(g.ID); !has || !line.Formed || line.Leader.IsZero() {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Newest returns the View as of now: everything that any host was told before
+// the call is in it.
+func (s *Master) Newest(ctx context.Context) (*View, error) {
+	if err := s.leading(); err != nil {
+		return nil, err
+	}
+	if err := s.outside.Read(ctx, id.Mnode); err != nil {
+		return nil, fmt.Errorf("read metadata: %w", err)
+	}
+	return s.mnode.View(), nil
+}
+
+// Join lets a host in whose end point was created: it binds the host's
+// directory to the dnode.
+func (s *Master) Join(ctx context.Context, endPoint string, u id.UUID) (Dnode, *View, error) {
+	if _, err := s.Newest(ctx); err != nil {
+		return Dnode{}, nil, err
+	}
+	admit := AdmitDnode{EndPoint: endPoint, UUID: u}
+	// Tried on a copy first: a host that knocks twice a second must not fill
+	// the log with refusals.
+	v := s.mnode.View()
+	if result := admit.apply(v.clone(), time.Time{}); result.Err != nil {
+		return Dnode{}, nil, result.Err
+	}
+	result, err := propose(ctx, s.outside, Envelope{At: time.Now().UTC(), Command: admit})
+	if err == nil {
+		err = result.Error()
+	}
+	if err != nil {
+		return Dnode{}, nil, err
+	}
+	v = s.mnode.View()
+	d, _ := v.DnodeOf(u)
+	return d, v, nil
+}
