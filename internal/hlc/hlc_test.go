@@ -89,7 +89,7 @@ func FuzzNext(f *testing.F) {
 	f.Add(int64(-1), uint64(0), int64(math.MinInt64), uint64(0))
 	f.Fuzz(func(t *testing.T, wall1 int64, floor1 uint64, wall2 int64, floor2 uint64) {
 		if max(floor1, floor2) > math.MaxUint64-2 {
-			t.Skip("the end of time")
+			return // the end of time
 		}
 		var c Clock
 		a := c.Next(wall1, Stamp(floor1))

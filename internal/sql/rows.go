@@ -21,6 +21,20 @@ func NewRows(columns []Column, capacity int) *Rows {
 	return r
 }
 
+// Init empties r and gives it these columns, the timestamp column not among
+// them. It reuses the memory of the columns that it had.
+func (r *Rows) Init(columns []Column) {
+	r.Timestamps = r.Timestamps[:0]
+	for len(r.Columns) < len(columns) {
+		r.Columns = append(r.Columns, Values{})
+	}
+	r.Columns = r.Columns[:len(columns)]
+	for i, c := range columns {
+		r.Columns[i].Column = c
+		r.Columns[i].Reset()
+	}
+}
+
 // Len is the number of rows.
 func (r *Rows) Len() int { return len(r.Timestamps) }
 
@@ -85,6 +99,12 @@ func (v *Values) AppendBytes(b []byte) {
 	v.Ends = append(v.Ends, uint32(len(v.Data)))
 }
 
+// AppendText appends a value to a column of StoreBytes.
+func (v *Values) AppendText(s string) {
+	v.Data = append(v.Data, s...)
+	v.Ends = append(v.Ends, uint32(len(v.Data)))
+}
+
 // AppendNull appends a NULL.
 func (v *Values) AppendNull() {
 	v.Nulls.Set(v.Len())
@@ -98,6 +118,13 @@ func (v *Values) AppendNull() {
 	}
 }
 
+// AppendNulls appends n NULLs.
+func (v *Values) AppendNulls(n int) {
+	for range n {
+		v.AppendNull()
+	}
+}
+
 // AppendValue appends a value of the column's own type, or a NULL.
 func (v *Values) AppendValue(x Value) {
 	switch {
@@ -108,8 +135,7 @@ func (v *Values) AppendValue(x Value) {
 	case v.Type.Storage() == StoreFloats:
 		v.Floats = append(v.Floats, x.Float)
 	default:
-		v.Data = append(v.Data, x.Text...)
-		v.Ends = append(v.Ends, uint32(len(v.Data)))
+		v.AppendText(x.Text)
 	}
 }
 
