@@ -48,7 +48,7 @@ func (m *Machine) look(g *group, commit id.Index) sight {
 	return sight{
 		now:       m.now,
 		answering: g.quorum(func(r id.Replica) bool { return m.responsive(g, r) }),
-		stalled:   len(g.waiting) > 0 && m.now-g.waiting[0].since >= m.conf.StallAfter,
+		stalled:   len(g.waiting) > 0 && m.now-g.waiting[0].since >= m.conf.StallAfter-m.conf.Tick,
 		caughtUp:  caughtUp,
 		drained:   caughtUp && commit >= told && g.quorum(has(told)),
 	}
@@ -73,13 +73,14 @@ func (g *group) quorum(ok func(id.Replica) bool) bool {
 
 // responsive reports whether a data replica has answered this leader in this
 // term within D_open, its process is not known to be gone, and its disk not
-// known to hang (R15, R43(4)).
+// known to hang (R15, R43(4)). The machine looks once a tick, so it counts one
+// tick less: a write never waits longer than D_open for a silent replica.
 func (m *Machine) responsive(g *group, r id.Replica) bool {
 	if r == g.self {
 		return true
 	}
 	l := m.peer(g.members[r].UUID)
-	return !l.refused && !l.hung && m.now-g.heard[r] <= m.conf.SilentAfter
+	return !l.refused && !l.hung && m.now-g.heard[r] <= m.conf.SilentAfter-m.conf.Tick
 }
 
 // moves remembers when R44 last moved a group, and how long it must be calm

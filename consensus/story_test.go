@@ -49,8 +49,12 @@ const cluster = id.Cluster(7)
 func newStage(t *testing.T) *stage {
 	return &stage{
 		t: t, hosts: map[string]*actor{}, away: map[string]bool{}, hung: map[string]bool{}, said: map[string]int{},
-		arb: arbitrator.NewMachine(arbitrator.DefaultConfig(), arbUUID, 0, nil),
+		arb: newArbitrator(),
 	}
+}
+
+func newArbitrator() *arbitrator.Machine {
+	return arbitrator.NewMachine(arbitrator.DefaultConfig(), arbUUID, 0, nil)
 }
 
 func (s *stage) host(name string) *actor {

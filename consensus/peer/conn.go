@@ -1,0 +1,343 @@
+package peer
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The sizes of what is written at once. Frames are cut well below the
+// receiver's limits; what is queued meanwhile goes out in one write.
+const (
+	cutMessages  = 8 << 10   // messages in a frame
+	cutBeats     = 32 << 10  // bytes after which a Beats frame is closed
+	cutBulk      = 256 << 10 // ... a Bulk frame
+	chunkBytes   = 64 << 10  // of a call's body in a frame, so that calls take turns
+	batchBytes   = 256 << 10 // of call chunks in one write
+	keepBuffer   = 1 << 20   // a larger write buffer is given back
+	queueBeats   = 1 << 20   // bytes that may wait to be written
+	queueBulk    = 64 << 20
+	silentRounds = 4 // keep-alive rounds without a byte until a connection is given up
+)
+
+// Keep-alive rounds: how often a silent side says that it is alive. An
+// arbitrator has thousands of connections and is told of trouble by the hosts.
+const (
+	keepAlive           = time.Second
+	keepAliveArbitrator = 5 * time.Second
+)
+
+var (
+	errSilent   = errors.New("the other side has been silent for too long")
+	errReplaced = errors.New("replaced by a newer connection")
+	errClosed   = errors.New("closed by this side")
+)
+
+// conn is one connection with a proved identity. Its reader and its writer are
+// the two goroutines that serve starts and awaits.
+type conn struct {
+	net.Conn
+	session
+	host    *Net
+	addr    string // as dialled; empty: accepted
+	buf     *bufio.Reader
+	round   time.Duration // between keep-alives
+	handed  []Message     // messages before they are cut into frames; owned by the writer
+	heard   atomic.Bool   // something came since the last keep-alive round
+	sent    *atomic.Uint64
+	got     *atomic.Uint64
+	calls   calls
+	done    chan struct{} // closed when both goroutines have ended
+	closing chan struct{} // closed by fail
+
+	mu struct {
+		sync.Mutex
+		queue  [][]Message
+		queued int // estimated bytes in queue
+		chunks []*outgoing
+		small  []control
+		err    error // why it ended
+	}
+	wake chan struct{} // capacity 1: something is queued
+}
+
+// control is a frame of a call that has no body.
+type control struct {
+	kind frameType
+	id   uint64
+	fail failure
+}
+
+func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn {
+	c := &conn{
+		Conn: nc, session: s, host: n, addr: addr, round: keepAlive,
+		sent: new(atomic.Uint64), got: new(atomic.Uint64),
+		done: make(chan struct{}), closing: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	if arbitrator {
+		c.round = keepAliveArbitrator
+	}
+	c.calls.init()
+	size := 4 << 10
+	if s.class != Beats {
+		size = 64 << 10
+	}
+	c.buf = bufio.NewReaderSize(countingReader{nc, c.got}, size)
+	return c
+}
+
+// fail ends the connection. The first reason stays.
+func (c *conn) fail(err error) {
+	c.mu.Lock()
+	first := c.mu.err == nil
+	if first {
+		c.mu.err = err
+		close(c.closing)
+	}
+	c.mu.Unlock()
+	if first {
+		c.Close()
+	}
+}
+
+func (c *conn) err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.err
+}
+
+// serve reads and writes until the connection ends, and returns why. Nothing of
+// it is delivered after serve has returned.
+func (c *conn) serve() error {
+	var writer sync.WaitGroup
+	writer.Go(func() { c.fail(c.write()) })
+	c.fail(c.read())
+	writer.Wait()
+	c.calls.end()
+	close(c.done)
+	return c.err()
+}
+
+// push queues messages as one frame. False: the queue is full or the connection
+// has ended; the newest frame is the one that is dropped, because older ones
+// are nearer to being of use.
+func (c *conn) push(msgs []Message) bool {
+	size, limit := estimate(msgs), queueBulk
+	if c.class == Beats {
+		limit = queueBeats
+	}
+	c.mu.Lock()
+	ok := c.mu.err == nil && (c.mu.queued+size <= limit || c.mu.queued == 0)
+	if ok {
+		c.mu.queue = append(c.mu.queue, msgs)
+		c.mu.queued += size
+	}
+	c.mu.Unlock()
+	if ok {
+		c.signal()
+	}
+	return ok
+}
+
+func (c *conn) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// estimate says about how many bytes msgs will take on the wire.
+func estimate(msgs []Message) int {
+	n := 0
+	for i := range msgs {
+		n += 32
+		if r := msgs[i].Raft; r != nil {
+			for _, e := range r.GetEntries() {
+				n += 4 + len(e.GetData())
+			}
+			n += len(r.GetSnapshot().GetData()) + len(r.GetContext())
+		} else if f := msgs[i].Feed; f != nil {
+			n += 8 * len(f.Runs)
+		}
+	}
+	return n
+}
+
+// ---- writer ----
+
+// write sends what is queued until the connection ends. All that waits goes out
+// in one write.
+func (c *conn) write() error {
+	tick := time.NewTicker(c.round)
+	defer tick.Stop()
+	var buf []byte
+	silent := 0
+	for {
+		var err error
+		if buf, err = c.fill(buf[:0]); err != nil {
+			return err
+		}
+		if len(buf) == 0 {
+			select {
+			case <-c.wake:
+				continue
+			case <-c.closing:
+				return errClosed
+			case <-tick.C:
+			}
+			if silent++; c.heard.Swap(false) {
+				silent = 0
+			}
+			if silent >= silentRounds {
+				return errSilent
+			}
+			buf, _ = begin(buf, frameNop)
+			buf = c.seal.end(buf, 0)
+		}
+		// Who stops reading is given up like who stops writing.
+		if err := c.SetWriteDeadline(time.Now().Add(silentRounds * c.round)); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		if _, err := c.Write(buf); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		c.sent.Add(uint64(len(buf)))
+		if cap(buf) > keepBuffer {
+			buf = nil
+		}
+	}
+}
+
+// fill appends the frames of everything that is queued, and of calls' bodies
+// one chunk each in turn, up to a batch.
+func (c *conn) fill(buf []byte) ([]byte, error) {
+	c.mu.Lock()
+	queue, small := c.mu.queue, c.mu.small
+	chunks := c.mu.chunks
+	c.mu.queue, c.mu.small, c.mu.queued = nil, nil, 0
+	c.mu.Unlock()
+	for _, s := range small {
+		buf = c.appendControl(buf, s)
+	}
+	for _, msgs := range queue {
+		var err error
+		if buf, err = c.appendMessages(buf, msgs); err != nil {
+			return buf, err
+		}
+	}
+	finished := 0
+	for len(buf) < batchBytes && finished < len(chunks) {
+		for _, o := range chunks {
+			if o.sent < len(o.body) || !o.begun {
+				if buf = c.appendChunk(buf, o); o.sent == len(o.body) {
+					finished++
+				}
+			}
+		}
+	}
+	if finished > 0 {
+		c.forgetFinished()
+	}
+	return buf, nil
+}
+
+// forgetFinished removes the bodies that are sent, in order. New ones may have
+// been queued behind them meanwhile.
+func (c *conn) forgetFinished() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var rest []*outgoing
+	for _, o := range c.mu.chunks {
+		if !o.begun || o.sent < len(o.body) {
+			rest = append(rest, o)
+		}
+	}
+	c.mu.chunks = rest
+}
+
+// appendMessages appends msgs as one frame, or as several where one would be
+// too long for the receiver.
+func (c *conn) appendMessages(buf []byte, msgs []Message) ([]byte, error) {
+	cut := cutBulk
+	if c.class == Beats {
+		cut = cutBeats
+	}
+	for len(msgs) > 0 {
+		n, size := 0, 0
+		for n < len(msgs) && n < cutMessages && (n == 0 || size+estimate(msgs[n:n+1]) <= cut) {
+			size += estimate(msgs[n : n+1])
+			n++
+		}
+		var start int
+		buf, start = begin(buf, frameMessages)
+		buf = AppendMessages(buf, msgs[:n])
+		if len(buf)-start-headerBytes > frameLimit(c.class) {
+			return buf, fmt.Errorf("message to group %d of %d bytes is too large to send", msgs[0].Group, len(buf)-start)
+		}
+		buf = c.seal.end(buf, start)
+		msgs = msgs[n:]
+	}
+	return buf, nil
+}
+
+// ---- reader ----
+
+// read delivers what comes until the connection ends.
+func (c *conn) read() error {
+	limit := frameLimit(c.class)
+	for {
+		kind, payload, err := c.open.readFrame(c.buf, limit)
+		if err != nil {
+			return fmt.Errorf("read: %w", err)
+		}
+		c.heard.Store(true)
+		switch kind {
+		case frameNop:
+		case frameMessages:
+			if c.remote.Cluster == 0 {
+				return errors.New("read: messages from a guest")
+			}
+			msgs, err := DecodeMessages(payload)
+			if err != nil {
+				return fmt.Errorf("decode frame: %w", err)
+			}
+			if f := c.host.cfg.OnFrame; f != nil {
+				f(c.remote, c.class, msgs)
+			}
+		case frameRequest, frameReply, frameCancel:
+			if err := c.callFrame(kind, payload); err != nil {
+				return fmt.Errorf("decode call: %w", err)
+			}
+		default:
+			return fmt.Errorf("read: unknown frame %d", kind)
+		}
+	}
+}
+
+// countingReader counts the bytes that come in.
+type countingReader struct {
+	net.Conn
+	n *atomic.Uint64
+}
+
+func (r countingReader) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	r.n.Add(uint64(n))
+	return n, err
+}
+
+// appendControl appends a frame of a call that has no body.
+func (c *conn) appendControl(buf []byte, s control) []byte {
+	buf, start := begin(buf, s.kind)
+	buf = binary.AppendUvarint(buf, s.id)
+	if s.kind == frameReply {
+		buf = append(buf, pieceFirst|pieceLast, byte(s.fail))
+		buf = binary.AppendUvarint(buf, 0)
+	}
+	return c.seal.end(buf, start)
+}
