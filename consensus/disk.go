@@ -23,6 +23,7 @@ type disk struct {
 type pendingWrite struct {
 	seq       uint64
 	since     time.Duration
+	groups    []*group // whose entries or votes are in it
 	responses []response
 }
 
@@ -37,7 +38,9 @@ const (
 )
 
 // begin notes the Write of this Step.
-func (d *disk) begin(seq uint64, now time.Duration) { d.at(seq, now) }
+func (d *disk) begin(seq uint64, now time.Duration, groups []*group) {
+	d.at(seq, now).groups = groups
+}
 
 // when arranges for msgs to be delivered once Write seq is durable.
 func (d *disk) when(seq uint64, now time.Duration, g *group, msgs []*raftpb.Message) {
@@ -70,9 +73,11 @@ func (m *Machine) written(seq uint64) {
 	done := m.disk.writes[:n:n]
 	m.disk.writes = append([]pendingWrite(nil), m.disk.writes[n:]...)
 	m.disk.probeAt = m.now + probeEvery
-	for _, g := range m.sorted() {
-		if g.fault == nil {
-			m.durable(g, seq)
+	for _, w := range done {
+		for _, g := range w.groups {
+			if g.fault == nil {
+				m.durable(g, w.seq)
+			}
 		}
 	}
 	for _, w := range done {
@@ -91,7 +96,7 @@ func (m *Machine) durable(g *group, seq uint64) {
 	was := g.log.durable
 	g.log.written(seq)
 	if g.log.durable > was {
-		g.dirty = true
+		m.touch(g)
 		if g.leading() {
 			g.waiting = append(g.waiting, waitingEntry{last: g.log.durable, since: m.now})
 		}
@@ -101,7 +106,7 @@ func (m *Machine) durable(g *group, seq uint64) {
 // deliver hands over messages that had to wait for a sync: to this replica
 // itself, or to others.
 func (m *Machine) deliver(g *group, msgs []*raftpb.Message) {
-	g.dirty = true
+	m.touch(g)
 	for _, msg := range msgs {
 		if msg.GetTo() == uint64(g.self) {
 			_ = g.node.Step(msg) // stale ones are refused, which is right

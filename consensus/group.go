@@ -142,7 +142,10 @@ func (m *Machine) write(g *group, op wal.Op) {
 	op.Group = g.id
 	m.out.ops = append(m.out.ops, op)
 	m.out.mustSync = true
-	g.writeSeq = m.seq + 1
+	if g.writeSeq != m.seq+1 {
+		g.writeSeq = m.seq + 1
+		m.out.writers = append(m.out.writers, g)
+	}
 }
 
 // writeLazily puts what g.lazy holds into the next Write.
@@ -241,7 +244,8 @@ func (m *Machine) open(g *group, cs *raftpb.ConfState) {
 			m.fail(g, fmt.Errorf("start raft: %w", err))
 			return
 		}
-		g.node, g.term, g.dirty = node, g.log.hard.Term, true
+		g.node, g.term = node, g.log.hard.Term
+		m.touch(g)
 		g.setConf(cs)
 		m.noteWitnesses(g)
 	})
@@ -279,6 +283,7 @@ func (m *Machine) drop(gid id.Group) {
 	if g == nil {
 		return
 	}
+	m.release(g)
 	m.refuseAll(g, ErrStopped)
 	m.write(g, wal.Op{Drop: true})
 	m.remove(gid)

@@ -123,7 +123,7 @@ func (m *Machine) collocate(g *group) {
 	m.moves++
 	m.out.report(g.id, false, "leadership follows the mnode", "to", host.Short())
 	g.node.TransferLeader(uint64(to))
-	g.dirty = true
+	m.touch(g)
 }
 
 // sync reports whether every acknowledged write of g is on all data voters.
@@ -164,7 +164,7 @@ func (m *Machine) handOver() {
 		m.guard(g, func() {
 			if to := m.heir(g); to != 0 {
 				g.node.TransferLeader(uint64(to))
-				g.dirty = true
+				m.touch(g)
 			}
 		})
 	}
@@ -209,7 +209,7 @@ func (m *Machine) gone(u id.UUID) {
 		if g.fault != nil || !g.formed {
 			continue
 		}
-		g.dirty = true
+		m.touch(g)
 		if g.leader == 0 || g.members[g.leader].UUID != u || !g.canLead() {
 			continue
 		}
@@ -269,7 +269,7 @@ func (m *Machine) endJoint(g *group) {
 	if !in(g.voters[0], g.self) {
 		if to := m.heir(g); to != 0 && g.node.BasicStatus().LeadTransferee == 0 {
 			g.node.TransferLeader(uint64(to))
-			g.dirty = true
+			m.touch(g)
 		}
 		return
 	}
@@ -280,6 +280,6 @@ func (m *Machine) endJoint(g *group) {
 	if g.leading() && g.node.ProposeConfChange(&raftpb.ConfChangeV2{}) == nil {
 		g.lastIndex++
 		g.leaveAt = g.lastIndex
-		g.dirty = true
+		m.touch(g)
 	}
 }

@@ -27,11 +27,12 @@ type Machine struct {
 	order  []id.Group // sorted keys of groups: effects come in a fixed order
 	peers  map[id.UUID]*link
 
-	seq  uint64   // last Write handed out
-	disk disk     // what is on its way to the disk
-	out  effects  // what this Step has to say
-	lazy []*group // with something in lazyOp
-	full bool     // the log has no room for entries
+	seq   uint64   // last Write handed out
+	disk  disk     // what is on its way to the disk
+	out   effects  // what this Step has to say
+	dirty []*group // touched in this Step
+	lazy  []*group // with something in lazyOp
+	full  bool     // the log has no room for entries
 
 	uncommitted uint64 // bytes proposed here and not committed yet, all groups
 	pulseAt     time.Duration
@@ -70,10 +71,23 @@ func (m *Machine) Step(now time.Duration, events []Event) []Effect {
 	for _, e := range events {
 		m.take(e)
 	}
-	for _, g := range m.sorted() {
-		m.settle(g)
+	for len(m.dirty) > 0 {
+		touched := m.dirty
+		m.dirty = nil
+		slices.SortFunc(touched, func(a, b *group) int { return int(a.id) - int(b.id) })
+		for _, g := range touched {
+			m.settle(g)
+		}
 	}
 	return m.flush()
+}
+
+// touch notes that g is to be settled before this Step ends.
+func (m *Machine) touch(g *group) {
+	if !g.dirty {
+		g.dirty = true
+		m.dirty = append(m.dirty, g)
+	}
 }
 
 // take handles one event. Groups that it touches are drained at the latest at
@@ -132,7 +146,7 @@ func (m *Machine) take(e Event) {
 // this group and no other (R5).
 func (m *Machine) with(gid id.Group, f func(*group)) {
 	if g := m.groups[gid]; g != nil && g.fault == nil {
-		m.guard(g, func() { g.dirty = true; f(g) })
+		m.guard(g, func() { m.touch(g); f(g) })
 	}
 }
 
@@ -152,6 +166,7 @@ func (m *Machine) fail(g *group, err error) {
 		return
 	}
 	g.fault = err
+	m.release(g)
 	m.refuseAll(g, fmt.Errorf("%w: %w", ErrStopped, err))
 	m.out.report(g.id, true, "group is faulty", "err", err)
 	if g.announced.leader {
@@ -168,7 +183,7 @@ func (m *Machine) tick() {
 			continue
 		}
 		m.guard(g, func() {
-			g.dirty = true
+			m.touch(g)
 			g.node.Tick()
 			m.drain(g)
 			m.lead(g)
@@ -195,11 +210,8 @@ func (m *Machine) everySecond() {
 
 // settle drains a group that this Step has touched.
 func (m *Machine) settle(g *group) {
-	if !g.dirty {
-		return
-	}
 	g.dirty = false
-	if g.fault != nil {
+	if g.fault != nil || m.groups[g.id] != g {
 		return
 	}
 	m.guard(g, func() {
@@ -260,6 +272,7 @@ type effects struct {
 	leaders  []Effect
 	reports  []Effect
 	ops      []wal.Op // this Step's Write
+	writers  []*group // whose operations are in ops
 	mustSync bool     // somebody waits for this Step's Write
 }
 
@@ -289,7 +302,7 @@ func (m *Machine) flush() []Effect {
 	list := make([]Effect, 0, 1+len(o.sends)+len(o.applies)+len(o.answers)+len(o.leaders)+len(o.reports))
 	if o.mustSync {
 		m.seq++
-		m.disk.begin(m.seq, m.now)
+		m.disk.begin(m.seq, m.now, o.writers)
 		list = append(list, Write{Seq: m.seq, Ops: o.ops})
 	}
 	for _, s := range o.sends {

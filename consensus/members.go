@@ -64,7 +64,8 @@ func (m *Machine) proposeChange(g *group, e ChangeMembers) error {
 		return proposalError(g, err)
 	}
 	g.lastIndex++
-	g.confAt, g.dirty = g.lastIndex, true
+	g.confAt = g.lastIndex
+	m.touch(g)
 	m.out.answers = append(m.out.answers, Accepted{Group: g.id, Ticket: e.Ticket, Index: g.lastIndex, Term: g.term})
 	return nil
 }

@@ -71,7 +71,7 @@ func (m *Machine) proposeTo(g *group, e Propose) error {
 	if err := g.step(raftpb.MsgProp, entries); err != nil {
 		return proposalError(g, err)
 	}
-	g.dirty = true
+	m.touch(g)
 	first := g.lastIndex + 1
 	g.lastIndex += id.Index(len(entries))
 	g.proposed = append(g.proposed, proposedBytes{last: g.lastIndex, bytes: bytes})

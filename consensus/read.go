@@ -36,7 +36,7 @@ func (m *Machine) read(e Read) {
 		m.out.refuse(e.Ticket, g.notLeader())
 	default:
 		g.reads.waiting = append(g.reads.waiting, e.Ticket)
-		g.dirty = true
+		m.touch(g)
 	}
 }
 

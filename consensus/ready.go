@@ -126,6 +126,14 @@ func (m *Machine) committed(g *group, i id.Index) {
 	g.proposed = g.proposed[n:]
 }
 
+// release gives back what g counts against the host's bound.
+func (m *Machine) release(g *group) {
+	for _, p := range g.proposed {
+		m.uncommitted -= p.bytes
+	}
+	g.proposed = nil
+}
+
 // applied notes what the state machine has done.
 func (m *Machine) applied(g *group, i id.Index) {
 	n := 0
@@ -177,9 +185,7 @@ func (m *Machine) elected(g *group) {
 
 // deposed refuses what a leader had promised to answer.
 func (m *Machine) deposed(g *group) {
-	for _, p := range g.proposed {
-		m.uncommitted -= p.bytes
-	}
+	m.release(g)
 	g.leadership = leadership{}
 	m.refuseAll(g, &NotLeaderError{Group: g.id, Leader: g.members[g.leader].UUID})
 	m.out.report(g.id, false, "leads no more", "term", g.term)

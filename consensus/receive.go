@@ -43,7 +43,7 @@ func (m *Machine) receiveForGroup(from id.UUID, msg *peer.Message) {
 		return
 	}
 	m.guard(g, func() {
-		g.dirty = true
+		m.touch(g)
 		switch msg.Kind {
 		case peer.KindRaft:
 			m.receiveRaft(g, from, msg)
