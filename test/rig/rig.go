@@ -2,6 +2,7 @@ package rig
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -299,4 +300,66 @@ func Ask(ctx context.Context, c *http.Client, endPoint, statement string) (strin
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	return string(body), err
+}
+
+// WireBytes counts the bytes that have crossed a machine's cable, both ways,
+// with all headers.
+func (r *Rig) WireBytes(name string) (uint64, error) {
+	out, err := exec.Command("ip", "-n", r.prefix+"-br", "-s", "-j", "link", "show", "v"+name).Output()
+	if err != nil {
+		return 0, fmt.Errorf("read counters of %s: %w", name, err)
+	}
+	var links []struct {
+		Stats struct {
+			Rx, Tx struct{ Bytes uint64 }
+		} `json:"stats64"`
+	}
+	if err := json.Unmarshal(out, &links); err != nil || len(links) != 1 {
+		return 0, fmt.Errorf("read counters of %s: %w: %s", name, err, out)
+	}
+	return links[0].Stats.Rx.Bytes + links[0].Stats.Tx.Bytes, nil
+}
+
+// Get fetches a page that a machine serves to itself only.
+func (r *Rig) Get(name, url string) (string, error) {
+	out, err := exec.Command("ip", "netns", "exec", r.prefix+"-"+name, os.Args[0], fetchArg, url).Output()
+	if err != nil {
+		return "", fmt.Errorf("get %s on %s: %w", url, name, err)
+	}
+	return string(out), nil
+}
+
+const fetchArg = "-rig-fetch"
+
+// Fetch does what Get asks of a second copy of this program. Call it first in
+// main; it does not return when it was meant.
+func Fetch() {
+	if len(os.Args) != 3 || os.Args[1] != fetchArg {
+		return
+	}
+	resp, err := (&http.Client{Timeout: 5 * time.Second}).Get(os.Args[2])
+	if err == nil {
+		defer resp.Body.Close()
+		_, err = io.Copy(os.Stdout, resp.Body)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// ResidentBytes is the memory that a process holds now.
+func (r *Rig) ResidentBytes(name string) (uint64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Pid(name)))
+	if err != nil {
+		return 0, fmt.Errorf("read memory of %s: %w", name, err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kb uint64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
+			return kb << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("no VmRSS of %s", name)
 }
