@@ -1,0 +1,298 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/mnode"
+)
+
+// The calls that a guest may make.
+const (
+	callLookup = "cluster.lookup" // lookupRequest: do you know a cluster with this end point?
+	callJoin   = "cluster.join"   // joinRequest: let me in
+)
+
+const (
+	knockEvery  = 300 * time.Millisecond // so that a host is in within 1 s of CREATE DNODE
+	askEvery    = time.Second            // the arbitrator, at birth
+	guestAnswer = 2 * time.Second        // a guest waits so long for one answer
+)
+
+type lookupRequest struct {
+	EndPoint string `json:"end_point"`
+}
+
+type lookupAnswer struct {
+	Known   bool       `json:"known"`
+	Cluster id.Cluster `json:"cluster,string"`
+	Dnode   id.Host    `json:"dnode"`
+	Witness string     `json:"witness,omitempty"` // the arbitrator's directory
+	Text    string     `json:"text,omitempty"`    // what to tell the operator
+}
+
+type joinRequest struct {
+	EndPoint string
+	UUID     id.UUID
+}
+
+type joinAnswer struct {
+	Cluster id.Cluster
+	Secret  mnode.Secret
+	Dnode   id.Host
+	View    json.RawMessage
+}
+
+// enter makes this host a member of a cluster, if it is not one yet: the first
+// host founds it, every other joins it.
+func (h *Host) enter(ctx context.Context) error {
+	self := h.record.Identity()
+	if self.Cluster == 0 {
+		var err error
+		if h.cfg.EndPoint == h.cfg.FirstEP {
+			err = h.born(ctx)
+		} else {
+			err = h.join(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		self = h.record.Identity()
+	}
+	h.net.SetIdentity(peer.Identity{Cluster: self.Cluster, Host: self.Dnode, Secret: peer.Secret(self.Secret)})
+	h.log.Info("member of a cluster", "cluster", self.Cluster, "dnode", self.Dnode, "uuid", self.UUID, "start", self.Starts)
+	return nil
+}
+
+// born makes sure that no cluster with this end point exists, and then notes
+// that this host is the first of a new one.
+func (h *Host) born(ctx context.Context) error {
+	if h.cfg.SecondEP != "" && h.cfg.SecondEP != h.cfg.EndPoint {
+		if a, err := h.lookup(ctx, h.cfg.SecondEP); err == nil && a.Known {
+			return h.gone(a, h.cfg.SecondEP)
+		}
+	}
+	if h.cfg.Arbitrator != "" {
+		if err := h.askArbitratorFirst(ctx); err != nil {
+			return err
+		}
+	}
+	var secret mnode.Secret
+	rand.Read(secret[:]) // never fails (crypto/rand, Go 1.24)
+	cluster := id.Cluster(randomUint64()>>1 | 1)
+	h.log.Info("a new cluster is born", "cluster", cluster, "end_point", h.cfg.EndPoint)
+	return h.record.change(func(c *contents) {
+		c.Identity.Cluster, c.Identity.Dnode, c.Identity.Secret, c.Identity.Founding = cluster, 1, secret, true
+	})
+}
+
+// gone is the end of a first host that was a member before. --new-cluster does
+// not help against another host that still is one.
+func (h *Host) gone(a lookupAnswer, helper string) error {
+	if a.Text != "" {
+		return errors.New(a.Text)
+	}
+	return fmt.Errorf("this end point is dnode %d of cluster %d, its directory is gone: RESTORE DNODE %d on %s",
+		a.Dnode, a.Cluster, a.Dnode, helper)
+}
+
+// askArbitratorFirst waits for the arbitrator's word. It may be the only one
+// left who remembers a cluster with this end point.
+func (h *Host) askArbitratorFirst(ctx context.Context) error {
+	said := false
+	for {
+		a, err := h.lookup(ctx, h.cfg.Arbitrator)
+		switch {
+		case err == nil && !a.Known:
+			return nil
+		case err == nil && !h.cfg.NewCluster:
+			helper := h.cfg.SecondEP
+			if helper == "" {
+				helper = "the other host"
+			}
+			return fmt.Errorf("%w (or start with --new-cluster to give that cluster up)", h.gone(a, helper))
+		case h.cfg.NewCluster:
+			h.log.Warn("new cluster in spite of the arbitrator", "arbitrator", h.cfg.Arbitrator, "known", a.Known, "err", err)
+			return nil
+		case !said:
+			said = true
+			h.log.Warn("waiting for the arbitrator: it may know a cluster with this end point; --new-cluster starts one without it",
+				"arbitrator", h.cfg.Arbitrator, "err", err)
+		}
+		if err := pause(ctx, askEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) lookup(ctx context.Context, addr string) (lookupAnswer, error) {
+	ctx, cancel := context.WithTimeout(ctx, guestAnswer)
+	defer cancel()
+	var a lookupAnswer
+	err := h.guestCall(ctx, addr, callLookup, lookupRequest{EndPoint: h.cfg.EndPoint}, &a)
+	return a, err
+}
+
+func (h *Host) guestCall(ctx context.Context, addr, method string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", method, err)
+	}
+	reply, err := h.net.CallAddr(ctx, addr, method, body)
+	if err != nil {
+		return fmt.Errorf("call %s at %s: %w", method, addr, err)
+	}
+	if err := json.Unmarshal(reply, answer); err != nil {
+		return fmt.Errorf("call %s at %s: %w", method, addr, err)
+	}
+	return nil
+}
+
+// found writes the cluster's first command once this host leads its mnode.
+func (h *Host) found(ctx context.Context) error {
+	self := h.record.Identity()
+	birth := mnode.Found{
+		Cluster: self.Cluster, Name: h.cfg.ClusterName, Secret: self.Secret,
+		EndPoint: h.cfg.EndPoint, UUID: self.UUID, Arbitrator: h.cfg.Arbitrator,
+	}
+	if h.cfg.Arbitrator != "" {
+		if a, err := h.lookup(ctx, h.cfg.Arbitrator); err == nil {
+			birth.Witness, _ = id.ParseUUID(a.Witness) // zero: its first answer will tell
+		}
+	}
+	for {
+		changed := h.groups.Changed()
+		err := mnode.Birth(ctx, h.groups, birth)
+		if err == nil {
+			h.log.Warn("root has the password that everybody knows: ALTER USER root PASS '...'")
+			return h.record.change(func(c *contents) { c.Identity.Founding = false })
+		}
+		var elsewhere *consensus.NotLeaderError
+		if !errors.As(err, &elsewhere) {
+			h.log.Warn("the new cluster's first entry waits", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-time.After(askEvery):
+		}
+	}
+}
+
+// join knocks at firstEp and secondEp until one of them lets this host in. It
+// says once what an operator has to type.
+func (h *Host) join(ctx context.Context) error {
+	self := h.record.Identity()
+	said := map[string]string{}
+	for {
+		for _, addr := range []string{h.cfg.FirstEP, h.cfg.SecondEP} {
+			if addr == "" || addr == h.cfg.EndPoint {
+				continue
+			}
+			ctx, cancel := context.WithTimeout(ctx, guestAnswer)
+			var a joinAnswer
+			err := h.guestCall(ctx, addr, callJoin, joinRequest{EndPoint: h.cfg.EndPoint, UUID: self.UUID}, &a)
+			cancel()
+			if err == nil {
+				return h.joined(a)
+			}
+			if text := err.Error(); said[addr] != text {
+				said[addr] = text
+				h.log.Warn("not let in yet", "at", addr, "err", err, "hint", fmt.Sprintf("type CREATE DNODE '%s' on %s", h.cfg.EndPoint, addr))
+			}
+		}
+		if err := pause(ctx, knockEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) joined(a joinAnswer) error {
+	v, err := mnode.DecodeView(a.View)
+	if err != nil {
+		return fmt.Errorf("join the cluster: %w", err)
+	}
+	if a.Cluster == 0 || a.Dnode == 0 {
+		return errors.New("join the cluster: the answer names no cluster")
+	}
+	err = h.record.change(func(c *contents) {
+		c.Identity.Cluster, c.Identity.Dnode, c.Identity.Secret = a.Cluster, a.Dnode, a.Secret
+	})
+	if err != nil {
+		return err
+	}
+	h.adopt(v)
+	h.applyPeers(v)
+	return nil
+}
+
+// answerLookup tells a guest whether its end point belongs to a member.
+func (h *Host) answerLookup(_ context.Context, _ id.UUID, body []byte) ([]byte, error) {
+	var q lookupRequest
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("read lookup: %w", err)
+	}
+	var a lookupAnswer
+	v := h.View()
+	if d, ok := v.DnodeAt(q.EndPoint); ok && !d.UUID.IsZero() {
+		a = lookupAnswer{Known: true, Cluster: v.Cluster.ID, Dnode: d.ID, Text: v.GoneText(d)}
+	}
+	return json.Marshal(a)
+}
+
+// answerJoin takes a guest's knock to the mnode master.
+func (h *Host) answerJoin(ctx context.Context, _ id.UUID, body []byte) ([]byte, error) {
+	if h.View().Cluster.ID == 0 {
+		return nil, errors.New("this host is in no cluster yet")
+	}
+	ctx, cancel := context.WithTimeout(ctx, guestAnswer)
+	defer cancel()
+	reply, err := h.Forward(ctx, id.Mnode, callJoin, body)
+	var refusal *CodedError
+	if errors.As(err, &refusal) {
+		return nil, &peer.CallError{Code: refusal.Code, Text: refusal.Text}
+	}
+	return reply, err
+}
+
+// serveJoin lets a host in, on the mnode master.
+func (h *Host) serveJoin(ctx context.Context, _ id.UUID, _ id.Group, body []byte) ([]byte, error) {
+	var q joinRequest
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("read join: %w", err)
+	}
+	m, err := h.master()
+	if err != nil {
+		return nil, err
+	}
+	d, v, err := m.Join(ctx, q.EndPoint, q.UUID)
+	if err != nil {
+		return nil, err
+	}
+	h.log.Info("dnode let in", "host", d.ID, "end_point", d.EndPoint)
+	view, err := mnode.EncodeView(v)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(joinAnswer{Cluster: v.Cluster.ID, Secret: v.Cluster.Secret, Dnode: d.ID, View: view})
+}
+
+// pause waits, or returns the reason why ctx ended.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}

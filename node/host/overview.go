@@ -1,0 +1,289 @@
+package host
+
+import (
+	"slices"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/mnode"
+)
+
+// Overview is the cluster as this host knows it now. It never waits: roles of
+// groups with a replica here come from that replica, the rest from what the
+// mnode master last told, with its age.
+type Overview struct {
+	View       *mnode.View
+	Master     id.Host // mnode master, zero if none is known
+	Dnodes     []DnodeRow
+	Arbitrator *DnodeRow // nil if none is configured
+	Mnodes     []MnodeRow
+	Groups     []GroupRow // those of databases, by group
+	Tasks      []mnode.Task
+	Alive      int // SHOW CLUSTER ALIVE: 0 no, 1 fully, 2 partly
+}
+
+// DnodeRow is one line of SHOW DNODES.
+type DnodeRow struct {
+	ID       id.Host
+	EndPoint string
+	Vnodes   int
+	Cores    int
+	Status   string // ready, offline, dropping
+	Role     string // any, arb
+	Created  time.Time
+	Reason   string // why it is offline
+	Version  string
+	Seen     time.Duration // age of what is shown; negative: never heard of
+}
+
+// MnodeRow is one line of SHOW MNODES.
+type MnodeRow struct {
+	ID       id.Host
+	EndPoint string
+	Role     string // master, slave, unsynced, offline
+	Created  time.Time
+	Seen     time.Duration
+}
+
+// GroupRow is one line of SHOW VGROUPS.
+type GroupRow struct {
+	Group    id.Group
+	Database string
+	Status   string // creating, ready, dropping
+	Tables   int64
+	Rows     int64
+	Onlines  int // members that are master or slave
+	Members  []MemberRow
+	Mode     consensus.Mode
+	Feed     string
+	Seen     time.Duration
+}
+
+// MemberRow is one data replica of a group.
+type MemberRow struct {
+	Dnode id.Host
+	Role  consensus.Role
+	Fault string
+}
+
+// known is what there is to know about one host.
+type known struct {
+	report mnode.Report
+	has    bool
+	ready  bool
+	reason string
+	seen   time.Duration
+}
+
+// Overview collects what this host knows.
+func (h *Host) Overview() Overview {
+	now, v := time.Now(), h.View()
+	o := Overview{View: v}
+	hosts := h.known(now, v)
+	if s, ok := h.groups.Status(id.Mnode); ok && !s.Leader.IsZero() {
+		d, _ := v.DnodeOf(s.Leader)
+		o.Master = d.ID
+	} else if t := h.told.Load(); !ok && t != nil && now.Sub(t.at) < 3*h.cfg.Interval {
+		d, _ := v.DnodeOf(t.answer.Master)
+		o.Master = d.ID
+	}
+	for _, d := range v.Live() {
+		o.Dnodes = append(o.Dnodes, dnodeRow(d, hosts[d.ID]))
+	}
+	o.Arbitrator = h.arbitratorRow(now, v)
+	for _, g := range v.Groups {
+		row := h.groupRow(g, hosts)
+		if g.ID != id.Mnode {
+			if g.State != mnode.Dropping {
+				o.Groups = append(o.Groups, row)
+			}
+			continue
+		}
+		for i, m := range g.Data() {
+			d, _ := v.Dnode(m.Dnode)
+			o.Mnodes = append(o.Mnodes, MnodeRow{ID: d.ID, EndPoint: d.EndPoint, Role: row.Members[i].Role.String(), Created: m.Created, Seen: row.Seen})
+		}
+	}
+	o.Alive = alive(o)
+	if m, err := h.master(); err == nil {
+		o.Tasks = m.Tasks()
+	}
+	return o
+}
+
+// known gathers the reports of all hosts: this one's own as of now, the others'
+// from the master's memory, which is this host's or was passed on.
+func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
+	out := map[id.Host]known{}
+	self := h.Dnode()
+	reason := ""
+	if t := h.told.Load(); t != nil {
+		reason = t.answer.Reason
+		for _, x := range t.answer.Others {
+			out[x.Report.Dnode] = known{report: x.Report, has: true, reason: x.Reason, seen: now.Sub(t.at) + x.Ago}
+		}
+	}
+	if m := h.meta.Load(); m != nil {
+		if _, leads := m.mnode.Leads(); leads {
+			for n, x := range m.master.Facts().Hosts {
+				out[n] = known{report: x.Report, has: true, reason: x.Reason, seen: now.Sub(x.At)}
+			}
+		}
+	}
+	links := h.linked()
+	for _, d := range v.Live() {
+		k := out[d.ID]
+		k.ready = k.has && k.seen <= 3*h.cfg.Interval
+		if !k.ready && links[d.UUID] { // no master tells, but the host is there
+			k.ready = k.has || h.noMaster(now)
+		}
+		switch {
+		case k.reason != "":
+			k.ready = false
+		case !k.ready && !k.has:
+			k.reason = "status not received"
+		case !k.ready:
+			k.reason = "status msg timeout"
+		}
+		if d.ID == self {
+			k = known{report: h.Report(), has: true, ready: reason == "", reason: reason}
+		}
+		out[d.ID] = k
+	}
+	return out
+}
+
+// noMaster reports whether nobody has answered this host's reports lately.
+func (h *Host) noMaster(now time.Time) bool {
+	t := h.told.Load()
+	return t == nil || now.Sub(t.at) > 3*h.cfg.Interval
+}
+
+func dnodeRow(d mnode.Dnode, k known) DnodeRow {
+	row := DnodeRow{
+		ID: d.ID, EndPoint: d.EndPoint, Cores: k.report.Cores, Status: "offline", Role: "any",
+		Created: d.Created, Reason: k.reason, Version: k.report.Version, Seen: k.seen,
+	}
+	for _, g := range k.report.Groups {
+		if g.Group != id.Mnode {
+			row.Vnodes++
+		}
+	}
+	if !k.has {
+		row.Seen = -1
+	}
+	switch {
+	case d.Dropping:
+		row.Status = "dropping"
+	case k.ready:
+		row.Status, row.Reason = "ready", ""
+	}
+	return row
+}
+
+func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
+	arb := v.Arbitrator
+	if arb.EndPoint == "" {
+		return nil
+	}
+	row := &DnodeRow{EndPoint: arb.EndPoint, Status: "offline", Role: "arb", Created: arb.Since, Reason: "-", Seen: -1}
+	if t := h.told.Load(); t != nil && t.answer.AnswersAgo >= 0 {
+		row.Seen = now.Sub(t.at) + t.answer.AnswersAgo
+	}
+	if m := h.meta.Load(); m != nil {
+		if _, leads := m.mnode.Leads(); leads {
+			if at := m.master.Facts().AnswersAt; !at.IsZero() {
+				row.Seen = now.Sub(at)
+			}
+		}
+	}
+	if !arb.UUID.IsZero() && h.linked()[arb.UUID] {
+		row.Seen = 0
+	}
+	if row.Seen >= 0 && row.Seen <= 3*h.cfg.Interval {
+		row.Status = "ready"
+	}
+	return row
+}
+
+// groupRow shows a group. What this host's own replica sees comes first: a
+// change of master shows at once.
+func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
+	row := GroupRow{Group: g.ID, Database: g.Database, Status: g.State.String(), Seen: -1}
+	own, here := h.groups.Status(g.ID)
+	leader := own.Leader
+	for _, m := range g.Data() {
+		k := hosts[m.Dnode]
+		line, has := k.report.Group(g.ID)
+		member := MemberRow{Dnode: m.Dnode, Fault: line.Fault}
+		switch {
+		case !k.ready, !has, line.Fault != "", !line.Formed:
+		case here && m.UUID == h.Self():
+			member.Role = own.Role
+		case here && !leader.IsZero():
+			member.Role = seenRole(own, m, line)
+		default:
+			member.Role = line.Role
+		}
+		if member.Role == consensus.RoleMaster || member.Role == consensus.RoleSlave {
+			row.Onlines++
+		}
+		if has {
+			row.Tables, row.Rows = max(row.Tables, line.Tables), max(row.Rows, line.Rows)
+			if row.Seen < 0 || k.seen < row.Seen {
+				row.Seen = k.seen
+			}
+		}
+		if member.Role == consensus.RoleMaster {
+			row.Mode, row.Feed = line.Mode, line.Feed
+		}
+		row.Members = append(row.Members, member)
+	}
+	if here && own.Role == consensus.RoleMaster {
+		row.Mode, row.Feed = own.Mode, own.Feed
+	}
+	return row
+}
+
+// seenRole is another member's role as this host's replica sees it, which is
+// newer than the report when the leader has just changed.
+func seenRole(own consensus.Status, m mnode.Member, line mnode.GroupReport) consensus.Role {
+	if m.UUID == own.Leader {
+		return consensus.RoleMaster
+	}
+	i := slices.IndexFunc(own.Members, func(x consensus.MemberStatus) bool { return x.Replica == m.Replica })
+	if i >= 0 && own.Role == consensus.RoleMaster {
+		return own.Members[i].Role
+	}
+	if line.Role == consensus.RoleMaster {
+		return consensus.RoleUnsynced // it was, until a moment ago
+	}
+	return line.Role
+}
+
+// alive is what SHOW CLUSTER ALIVE answers.
+func alive(o Overview) int {
+	masters, full := 0, true
+	for _, g := range o.Groups {
+		led := slices.ContainsFunc(g.Members, func(m MemberRow) bool { return m.Role == consensus.RoleMaster })
+		if led {
+			masters++
+		}
+		if !led || g.Onlines < len(g.Members) {
+			full = false
+		}
+	}
+	for _, d := range o.Dnodes {
+		if d.Status == "offline" {
+			full = false
+		}
+	}
+	switch {
+	case o.Master == 0 && masters == 0, len(o.Groups) > 0 && masters == 0:
+		return 0
+	case full && o.Master != 0:
+		return 1
+	}
+	return 2
+}

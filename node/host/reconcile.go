@@ -1,0 +1,361 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/mnode"
+)
+
+// retryReconcile is when a step that failed is tried again.
+const retryReconcile = time.Second
+
+// attachStored starts every replica that this host holds, without asking
+// anybody. One that can't be opened is a fault of its own; the others run.
+func (h *Host) attachStored(ctx context.Context, masters chan<- *metadata) error {
+	stored, err := h.groups.Stored()
+	if err != nil {
+		return fmt.Errorf("start replicas: %w", err)
+	}
+	inLog := map[id.Group]bool{}
+	for _, s := range stored {
+		inLog[s.Group] = true
+	}
+	for _, x := range h.record.replicas() {
+		switch {
+		case x.Phase == phaseRemoving:
+			// reconcile goes on with it
+		case inLog[x.Group]:
+			h.attach(ctx, x, masters)
+		case x.Phase == phaseHeld:
+			h.fault(x.Group, "the log has lost this replica: it must be replaced, not made again (R40)")
+		}
+		delete(inLog, x.Group)
+	}
+	for g := range inLog {
+		h.log.Error("the log holds a group that this host's record does not know", "group", g)
+	}
+	h.restartBirth(ctx, masters)
+	return ctx.Err()
+}
+
+// restartBirth makes the first mnode replica, in a new cluster or in one whose
+// founder died before it was durable.
+func (h *Host) restartBirth(ctx context.Context, masters chan<- *metadata) {
+	self := h.record.Identity()
+	if x, has := h.record.replica(id.Mnode); !self.Founding || has && x.Phase != phaseCreating || h.isRunning(id.Mnode) {
+		return
+	}
+	alone := mnode.Member{Replica: 1, Dnode: self.Dnode, UUID: self.UUID}
+	first := mnode.Group{ID: id.Mnode, State: mnode.Formed, Members: []mnode.Member{alone}, Founders: []mnode.Member{alone}}
+	x := held{Group: id.Mnode, Replica: 1, Phase: phaseCreating}
+	if err := h.record.put(x); err != nil {
+		h.fault(id.Mnode, err.Error())
+		return
+	}
+	h.create(ctx, x, first, masters)
+}
+
+func (h *Host) attach(ctx context.Context, x held, masters chan<- *metadata) {
+	sm, start, err := h.machine(x, masters)
+	if err == nil {
+		err = h.groups.Attach(ctx, x.Group, sm)
+	}
+	if err != nil {
+		h.fault(x.Group, fmt.Sprintf("open: %v", err))
+		return
+	}
+	h.run(x.Group, start)
+	if x.Phase == phaseCreating { // it was durable, its note was not
+		x.Phase = phaseHeld
+		if err := h.record.put(x); err != nil {
+			h.log.Error("replica can't be noted", "group", x.Group, "err", err)
+		}
+	}
+}
+
+// machine opens the state machine of a replica. start makes it known once its
+// group runs.
+func (h *Host) machine(x held, masters chan<- *metadata) (consensus.StateMachine, func(), error) {
+	if x.Group == id.Mnode {
+		m, err := mnode.Open(filepath.Join(h.cfg.DataDir, "mnode"), h.log)
+		if err != nil {
+			return nil, nil, err
+		}
+		meta := &metadata{mnode: m, master: mnode.NewMaster(h.masterConfig(), m, outside{h}, h.log)}
+		return m, func() { h.meta.Store(meta); masters <- meta }, nil
+	}
+	s, err := h.open(Spec{
+		Dir: h.shardDir(x.Group), Group: x.Group, Cluster: h.record.Identity().Cluster,
+		Database: x.Database, Options: x.Options,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return s, func() {
+		next := maps.Clone(*h.shards.Load())
+		next[x.Group] = s
+		h.shards.Store(&next)
+	}, nil
+}
+
+func (h *Host) shardDir(g id.Group) string {
+	return filepath.Join(h.cfg.DataDir, "vnode", fmt.Sprintf("vnode%d", g))
+}
+
+// run notes that a replica takes part.
+func (h *Host) run(g id.Group, start func()) {
+	start()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.mu.running[g] = true
+	delete(h.mu.faults, g)
+}
+
+func (h *Host) isRunning(g id.Group) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.running[g]
+}
+
+// fault notes why a replica does not run; the report carries it.
+func (h *Host) fault(g id.Group, reason string) {
+	h.mu.Lock()
+	was := h.mu.faults[g]
+	h.mu.faults[g] = reason
+	h.mu.Unlock()
+	if was != reason {
+		h.log.Error("replica does not run", "group", g, "reason", reason)
+	}
+}
+
+func (h *Host) faults() map[id.Group]string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.mu.faults)
+}
+
+// reconcileLoop makes this host equal to each newer View, and tries again what
+// failed.
+func (h *Host) reconcileLoop(ctx context.Context, masters chan<- *metadata) error {
+	saved := h.View().Index
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-h.wakeReconcile:
+		case <-retry.C:
+		}
+		v := h.View()
+		if v.Index > saved {
+			// Not needed for safety, so a disk that refuses it stops nothing.
+			if err := saveView(h.cfg.DataDir, v); err != nil {
+				h.log.Warn("view can't be cached", "err", err)
+			} else {
+				saved = v.Index
+			}
+			h.applyPeers(v)
+		}
+		if h.reconcile(ctx, v, masters) {
+			h.done.Store(uint64(v.Index))
+		} else {
+			retry.Reset(retryReconcile)
+		}
+		poke(h.wakeReport)
+	}
+}
+
+// reconcile makes this host's replicas equal to v. It reports whether they are.
+func (h *Host) reconcile(ctx context.Context, v *mnode.View, masters chan<- *metadata) bool {
+	if v.Cluster.ID == 0 {
+		return true
+	}
+	ok := h.createMissing(ctx, v, masters)
+	for _, x := range h.record.replicas() {
+		if !h.settle(ctx, v, x) {
+			ok = false
+		}
+	}
+	return ok
+}
+
+// createMissing makes the replicas that the record of the cluster wants here
+// and this host never had. All of them share two writes of this host's record.
+func (h *Host) createMissing(ctx context.Context, v *mnode.View, masters chan<- *metadata) bool {
+	var wanted []held
+	for _, g := range v.Groups {
+		m, mine := g.On(h.Self())
+		if !mine || m.Leaving || g.State == mnode.Dropping {
+			continue
+		}
+		have, known := h.record.replica(g.ID)
+		switch {
+		case known && (have.Phase != phaseCreating || h.isRunning(g.ID)):
+			continue
+		case g.State == mnode.Creating && hasEveryUUID(g), g.State == mnode.Formed && m.Joining:
+		case g.State == mnode.Formed:
+			h.fault(g.ID, "this replica was lost after the group was formed: it must be replaced, not made again (R40)")
+			continue
+		default:
+			continue
+		}
+		x := held{Group: g.ID, Replica: m.Replica, Epoch: g.Epoch, Phase: phaseCreating, Database: g.Database}
+		if db, has := v.Database(g.Database); has {
+			x.Options = db.Options
+		}
+		wanted = append(wanted, x)
+	}
+	if err := h.record.put(wanted...); err != nil {
+		h.log.Error("replicas can't be created", "err", err)
+		return false
+	}
+	ok := true
+	for _, x := range wanted {
+		g, _ := v.Group(x.Group)
+		if !h.create(ctx, x, g, masters) {
+			ok = false
+		}
+	}
+	return ok
+}
+
+func hasEveryUUID(g mnode.Group) bool {
+	return !slices.ContainsFunc(g.Members, func(m mnode.Member) bool { return m.UUID.IsZero() })
+}
+
+// create makes one replica from the group's initial record. Until the record
+// of this host calls it held, nobody is told of it.
+func (h *Host) create(ctx context.Context, x held, g mnode.Group, masters chan<- *metadata) bool {
+	spec := consensus.GroupSpec{Group: g.ID, Replica: x.Replica, Formed: g.State == mnode.Formed}
+	for _, m := range g.Founders {
+		spec.Members = append(spec.Members, consensus.Member{Replica: m.Replica, UUID: m.UUID, Witness: m.Witness})
+	}
+	sm, start, err := h.machine(x, masters)
+	if err == nil {
+		err = h.groups.Create(ctx, spec, sm)
+	}
+	if err == nil {
+		x.Phase = phaseHeld
+		err = h.record.put(x)
+	}
+	if err != nil {
+		h.fault(x.Group, fmt.Sprintf("create: %v", err))
+		return false
+	}
+	h.run(x.Group, start)
+	h.log.Info("replica created", "group", x.Group, "replica", x.Replica, "database", x.Database)
+	return true
+}
+
+// settle leads one replica of this host to what v says of it.
+func (h *Host) settle(ctx context.Context, v *mnode.View, x held) bool {
+	g, known := v.Group(x.Group)
+	m, mine := g.On(h.Self())
+	struck := known && uint64(v.Index) > x.Epoch && x.Phase == phaseHeld &&
+		(!mine || m.Replica != x.Replica) && x.Replica < g.NextReplica
+	switch {
+	case x.Phase == phaseRemoving, known && g.State == mnode.Dropping, struck:
+		return h.remove(ctx, x)
+	case known && g.State == mnode.Formed && h.isRunning(x.Group):
+		if status, ok := h.groups.Status(x.Group); ok && !status.Formed {
+			if err := h.groups.Form(ctx, x.Group); err != nil {
+				h.log.Error("replica can't be formed", "group", x.Group, "err", err)
+				return false
+			}
+			h.log.Info("replica formed", "group", x.Group)
+		}
+	}
+	return true
+}
+
+// remove takes a replica away for ever: its group's log, its directory, its
+// note. It goes on where a crash has stopped it.
+func (h *Host) remove(ctx context.Context, x held) bool {
+	if x.Group == id.Mnode && h.meta.Load() != nil {
+		// A host that was an mnode keeps serving its View until it is stopped;
+		// it holds no vote any more.
+		h.log.Info("this host is no mnode any more")
+	}
+	x.Phase = phaseRemoving
+	err := h.record.put(x)
+	if err == nil {
+		next := maps.Clone(*h.shards.Load())
+		delete(next, x.Group)
+		h.shards.Store(&next)
+		err = h.groups.Drop(ctx, x.Group)
+	}
+	if err == nil {
+		err = removeDir(h.dirOf(x.Group))
+	}
+	if err == nil {
+		err = h.record.forget(x.Group)
+	}
+	if err != nil {
+		h.log.Error("replica can't be removed", "group", x.Group, "err", err)
+		return false
+	}
+	h.mu.Lock()
+	delete(h.mu.running, x.Group)
+	delete(h.mu.faults, x.Group)
+	h.mu.Unlock()
+	h.log.Info("replica removed", "group", x.Group)
+	return true
+}
+
+func (h *Host) dirOf(g id.Group) string {
+	if g == id.Mnode {
+		return filepath.Join(h.cfg.DataDir, "mnode")
+	}
+	return h.shardDir(g)
+}
+
+// removeDir removes a directory so that a crash in the middle does not leave
+// half a store under its name.
+func removeDir(dir string) error {
+	doomed := dir + ".removed"
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("remove %s: %w", doomed, err)
+	}
+	if err := os.Rename(dir, doomed); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	if err := os.RemoveAll(doomed); err != nil {
+		return fmt.Errorf("remove %s: %w", doomed, err)
+	}
+	return nil
+}
+
+// applyPeers tells the network whom to keep connections to: every other
+// member, and the arbitrator while any group has it as a member (A39).
+func (h *Host) applyPeers(v *mnode.View) {
+	var peers []peer.Peer
+	for _, d := range v.Live() {
+		if !d.UUID.IsZero() && d.UUID != h.Self() {
+			peers = append(peers, peer.Peer{UUID: d.UUID, Addrs: []string{d.EndPoint}})
+		}
+	}
+	if arb := v.Arbitrator; !arb.UUID.IsZero() && arb.EndPoint != "" && v.NeedsArbitrator() {
+		peers = append(peers, peer.Peer{UUID: arb.UUID, Addrs: []string{arb.EndPoint}, Arbitrator: true, Enrolled: enrolled(v)})
+	}
+	h.net.SetPeers(peers)
+}
+
+// enrolled reports whether this arbitrator has ever confirmed a record: then it
+// knows the cluster's secret and is never told it again.
+func enrolled(v *mnode.View) bool {
+	return slices.ContainsFunc(v.Groups, func(g mnode.Group) bool {
+		return g.State == mnode.Formed && slices.ContainsFunc(g.Members, func(m mnode.Member) bool {
+			return m.Witness && !m.Joining && m.UUID == v.Arbitrator.UUID
+		})
+	})
+}
