@@ -97,6 +97,8 @@ type Link struct {
 	Classes  [3]bool // connected: Beats, Bulk, calls
 	Err      string  // of the last attempt, while down
 	Answered id.UUID // the other directory that answered at the address, if one did
+	Sent     uint64  // bytes since this link was first connected
+	Received uint64
 }
 
 // Handler runs one call. from is zero for a guest. An error that is or wraps a

@@ -73,9 +73,7 @@ type calls struct {
 	replies  map[uint64]*arriving
 	bytes    int // announced by all of them
 
-	ctx     context.Context // of all handlers; a connection has no other caller to take it from
-	stop    context.CancelCauseFunc
-	running sync.WaitGroup
+	running sync.WaitGroup // handlers
 
 	mu struct {
 		sync.Mutex
@@ -88,7 +86,6 @@ type calls struct {
 
 func (s *calls) init() {
 	s.requests, s.replies = make(map[uint64]*arriving), make(map[uint64]*arriving)
-	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	s.mu.pending = make(map[uint64]chan outcome)
 	s.mu.cancels = make(map[uint64]context.CancelCauseFunc)
 }
@@ -98,11 +95,13 @@ func (s *calls) end() {
 	s.mu.Lock()
 	pending := s.mu.pending
 	s.mu.pending, s.mu.ended = nil, true
+	for _, cancel := range s.mu.cancels {
+		cancel(ErrBroken)
+	}
 	s.mu.Unlock()
 	for _, answer := range pending {
 		answer <- outcome{err: ErrBroken}
 	}
-	s.stop(ErrBroken)
 	s.running.Wait()
 }
 
@@ -308,7 +307,7 @@ func (c *conn) start(number uint64, a *arriving) {
 		return
 	}
 	s := &c.calls
-	ctx, cancel := context.WithCancelCause(s.ctx)
+	ctx, cancel := context.WithCancelCause(context.Background()) // the caller is on another host
 	s.mu.Lock()
 	_, twice := s.mu.cancels[number]
 	busy := len(s.mu.cancels) >= limit || twice

@@ -44,13 +44,11 @@ type conn struct {
 	net.Conn
 	session
 	host    *Net
-	addr    string // as dialled; empty: accepted
+	addr    string // as dialled; empty when accepted
 	buf     *bufio.Reader
 	round   time.Duration // between keep-alives
-	handed  []Message     // messages before they are cut into frames; owned by the writer
-	heard   atomic.Bool   // something came since the last keep-alive round
-	sent    *atomic.Uint64
-	got     *atomic.Uint64
+	sent    atomic.Uint64 // bytes
+	got     atomic.Uint64
 	calls   calls
 	done    chan struct{} // closed when both goroutines have ended
 	closing chan struct{} // closed by fail
@@ -58,8 +56,8 @@ type conn struct {
 	mu struct {
 		sync.Mutex
 		queue  [][]Message
-		queued int // estimated bytes in queue
-		chunks []*outgoing
+		queued int         // estimated bytes in queue
+		chunks []*outgoing // bodies of calls, sent in turns
 		small  []control
 		err    error // why it ended
 	}
@@ -76,10 +74,9 @@ type control struct {
 func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn {
 	c := &conn{
 		Conn: nc, session: s, host: n, addr: addr, round: keepAlive,
-		sent: new(atomic.Uint64), got: new(atomic.Uint64),
 		done: make(chan struct{}), closing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
-	if arbitrator {
+	if arbitrator && s.remote.Cluster != 0 {
 		c.round = keepAliveArbitrator
 	}
 	c.calls.init()
@@ -87,7 +84,7 @@ func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn
 	if s.class != Beats {
 		size = 64 << 10
 	}
-	c.buf = bufio.NewReaderSize(countingReader{nc, c.got}, size)
+	c.buf = bufio.NewReaderSize(countingReader{nc, &c.got}, size)
 	return c
 }
 
@@ -176,7 +173,7 @@ func (c *conn) write() error {
 	tick := time.NewTicker(c.round)
 	defer tick.Stop()
 	var buf []byte
-	silent := 0
+	silent, heard := 0, uint64(0)
 	for {
 		var err error
 		if buf, err = c.fill(buf[:0]); err != nil {
@@ -190,10 +187,9 @@ func (c *conn) write() error {
 				return errClosed
 			case <-tick.C:
 			}
-			if silent++; c.heard.Swap(false) {
-				silent = 0
-			}
-			if silent >= silentRounds {
+			if got := c.got.Load(); got != heard {
+				silent, heard = 0, got
+			} else if silent++; silent >= silentRounds {
 				return errSilent
 			}
 			buf, _ = begin(buf, frameNop)
@@ -295,7 +291,6 @@ func (c *conn) read() error {
 		if err != nil {
 			return fmt.Errorf("read: %w", err)
 		}
-		c.heard.Store(true)
 		switch kind {
 		case frameNop:
 		case frameMessages:
