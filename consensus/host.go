@@ -24,9 +24,9 @@ type Log interface {
 }
 
 // Carrier is what a Host needs of the network. *peer.Net is one. Send never
-// waits: what does not fit is dropped.
+// waits and reports whether the frame was queued; Raft repeats what was not.
 type Carrier interface {
-	Send(to id.UUID, class peer.Class, msgs []peer.Message)
+	Send(to id.UUID, class peer.Class, msgs []peer.Message) bool
 }
 
 // Host runs all groups of this machine: the shell around Machine. It writes what

@@ -1,0 +1,357 @@
+package consensus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/arbitrator"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/wal"
+)
+
+// town is a few hosts and an arbitrator in one process, with a perfect network.
+type town struct {
+	mu    sync.Mutex
+	hosts map[id.UUID]*resident
+	arb   *arbitrator.Machine
+	start time.Time
+}
+
+// resident is one Host with its log and state machine.
+type resident struct {
+	*Host
+	town *town
+	uuid id.UUID
+	log  *lockedLog
+	list *listMachine
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// lockedLog is a memLog whose writes are durable a moment later.
+type lockedLog struct {
+	mu   sync.Mutex
+	mem  *memLog
+	host *Host
+}
+
+func (l *lockedLog) Append(seq uint64, ops []wal.Op) {
+	l.mu.Lock()
+	l.mem.do(ops)
+	l.mu.Unlock()
+	time.AfterFunc(100*time.Microsecond, func() { l.host.Durable(seq) })
+}
+
+func (l *lockedLog) Groups() []wal.GroupState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Groups()
+}
+
+func (l *lockedLog) Entries(g id.Group, lo, hi id.Index, n uint64) ([]wal.Entry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Entries(g, lo, hi, n)
+}
+
+func (l *lockedLog) Term(g id.Group, i id.Index) (id.Term, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Term(g, i)
+}
+
+// listMachine applies by appending, and answers with the length.
+type listMachine struct {
+	mu      sync.Mutex
+	applied []string
+	index   id.Index
+	serves  bool
+	closed  bool
+	fail    error
+}
+
+func (m *listMachine) Apply(entries []Entry) ([]any, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.fail != nil {
+		return nil, m.fail
+	}
+	var results []any
+	for _, e := range entries {
+		m.applied = append(m.applied, string(e.Data))
+		m.index = e.Index
+		results = append(results, len(m.applied))
+	}
+	return results, nil
+}
+
+func (m *listMachine) Checkpoint(context.Context) (id.Index, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.index, nil
+}
+
+func (m *listMachine) LeaderChanged(_ id.Term, _ id.UUID, self bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.serves = self
+}
+
+func (m *listMachine) Close() error { m.closed = true; return nil }
+
+func (m *listMachine) list() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.applied)
+}
+
+func newTown() *town {
+	return &town{hosts: map[id.UUID]*resident{}, arb: newArbitrator(), start: time.Now()}
+}
+
+func (w *town) move(name byte) *resident {
+	return w.start1(id.UUID{name}, newMemLog())
+}
+
+// start1 starts a host over what an earlier one left in its log.
+func (w *town) start1(u id.UUID, mem *memLog) *resident {
+	r := &resident{town: w, uuid: u, log: &lockedLog{mem: mem}, list: &listMachine{}}
+	r.Host = New(DefaultConfig(), r.uuid, r.log, r, slog.New(slog.DiscardHandler))
+	r.log.host = r.Host
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop, r.done = stop, make(chan struct{})
+	w.mu.Lock()
+	w.hosts[r.uuid] = r
+	w.mu.Unlock()
+	go func() { _ = r.Run(ctx); close(r.done) }() // ends with ctx
+	return r
+}
+
+// Send implements Carrier.
+func (r *resident) Send(to id.UUID, class peer.Class, msgs []peer.Message) bool {
+	w := r.town
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if to == arbUUID {
+		w.ask(r, msgs)
+	} else if h := w.hosts[to]; h != nil {
+		time.AfterFunc(50*time.Microsecond, func() { h.Receive(r.uuid, class, msgs) })
+	}
+	return true
+}
+
+func (w *town) ask(from *resident, msgs []peer.Message) {
+	events := []arbitrator.Event{arbitrator.Received{Cluster: cluster, From: from.uuid, To: arbUUID, Messages: msgs}}
+	for len(events) > 0 {
+		effects := w.arb.Step(time.Since(w.start), events)
+		events = nil
+		for _, e := range effects {
+			switch e := e.(type) {
+			case arbitrator.Write:
+				events = append(events, arbitrator.Synced{Seq: e.Seq})
+			case arbitrator.Send:
+				if to := w.hosts[e.To]; to != nil {
+					time.AfterFunc(50*time.Microsecond, func() { to.Receive(arbUUID, peer.Beats, e.Messages) })
+				}
+			}
+		}
+	}
+}
+
+// leave ends a host at once; the others learn that its port refuses them.
+func (w *town) leave(r *resident) {
+	r.stop()
+	<-r.done
+	w.mu.Lock()
+	delete(w.hosts, r.uuid)
+	rest := make([]*resident, 0, len(w.hosts))
+	for _, h := range w.hosts {
+		rest = append(rest, h)
+	}
+	w.mu.Unlock()
+	for _, h := range rest {
+		h.Linked(r.uuid, LinkRefused)
+	}
+}
+
+// couple makes group 2 of two residents and returns its master and the other.
+func (w *town) couple(t *testing.T, a, b *resident) (master, other *resident) {
+	t.Helper()
+	ctx := t.Context()
+	members := []Member{{Replica: 1, UUID: a.uuid}, {Replica: 2, UUID: b.uuid}, {Replica: 3, UUID: arbUUID, Witness: true}}
+	if err := a.Enroll(ctx, 2, 3, arbUUID); err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range []*resident{a, b} {
+		spec := GroupSpec{Group: 2, Replica: id.Replica(i + 1), Members: members}
+		if err := r.Create(ctx, spec, r.list); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, r := range []*resident{a, b} {
+		if err := r.Form(ctx, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(5 * time.Second)
+	if s, _ := a.Status(2); s.Role == RoleMaster {
+		return a, b
+	}
+	return b, a
+}
+
+func TestTheOtherHostGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+
+		var clients sync.WaitGroup
+		var mu sync.Mutex
+		acked := map[string]bool{}
+		for c := range 8 {
+			clients.Go(func() {
+				for i := range 50 {
+					data := fmt.Sprintf("%d.%d", c, i)
+					if _, err := master.Propose(t.Context(), 2, []byte(data)); err != nil {
+						return // killed in between
+					}
+					mu.Lock()
+					acked[data] = true
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(3 * time.Millisecond)
+		w.leave(master)
+		clients.Wait()
+		time.Sleep(time.Second)
+
+		if _, err := master.Propose(t.Context(), 2, []byte("x")); !errors.Is(err, ErrNoGroup) && !errors.Is(err, ErrStopped) {
+			t.Errorf("stopped host proposes: %v", err)
+		}
+		n, err := other.Propose(t.Context(), 2, []byte("last"))
+		if err != nil {
+			t.Fatalf("the other host does not go on: %v", err)
+		}
+		if err := other.Read(t.Context(), 2); err != nil {
+			t.Fatalf("read: %v", err)
+		}
+		list := other.list.list()
+		if len(list) != n.(int) || len(acked) == 0 {
+			t.Errorf("got %v entries, result says %v; %d acknowledged", len(list), n, len(acked))
+		}
+		for data := range acked {
+			if !slices.Contains(list, data) {
+				t.Errorf("%s was acknowledged and is lost", data)
+			}
+		}
+		w.leave(other)
+	})
+}
+
+func TestFollowerNamesTheLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		_, err := other.Propose(t.Context(), 2, []byte("x"))
+		var nl *NotLeaderError
+		if !errors.As(err, &nl) || nl.Leader != master.uuid {
+			t.Errorf("got %v, want a NotLeaderError that names %s", err, master.uuid.Short())
+		}
+		if err := other.Read(t.Context(), 2); !errors.As(err, &nl) {
+			t.Errorf("a follower reads: %v", err)
+		}
+		if _, err := other.Propose(t.Context(), 9, []byte("x")); !errors.Is(err, ErrNoGroup) {
+			t.Errorf("got %v, want %v", err, ErrNoGroup)
+		}
+		w.leave(a)
+		w.leave(b)
+	})
+}
+
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		if err := master.HandOver(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+		if s, _ := other.Status(2); s.Role != RoleMaster {
+			t.Errorf("after the hand-over the other is %v", s.Role)
+		}
+		w.leave(master)
+		w.leave(other)
+	})
+}
+
+func TestAStateMachineThatFailsStopsItsGroupOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		master.list.mu.Lock()
+		master.list.fail = errors.New("disk is on fire")
+		master.list.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		if _, err := master.Propose(ctx, 2, []byte("x")); !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("got %v, want %v", err, ErrUnknownOutcome)
+		}
+		time.Sleep(3 * time.Second)
+		if s, _ := master.Status(2); s.Faulty == nil {
+			t.Error("the failed group is not faulty")
+		}
+		if _, err := other.Propose(t.Context(), 2, []byte("y")); err != nil {
+			t.Errorf("the other host does not go on: %v", err)
+		}
+		w.leave(master)
+		w.leave(other)
+	})
+}
+
+func TestRestartReplaysFromTheMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		for i := range 5 {
+			if _, err := master.Propose(t.Context(), 2, fmt.Append(nil, i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.leave(other)
+		other = w.start1(other.uuid, other.log.mem)
+		master.Linked(other.uuid, LinkUp)
+		stored, err := other.Stored()
+		if err != nil || len(stored) != 1 || !stored[0].Formed || len(stored[0].Members) != 3 {
+			t.Fatalf("stored %+v, %v", stored, err)
+		}
+		if err := other.Attach(t.Context(), 2, other.list); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		if got, want := other.list.list(), master.list.list(); !slices.Equal(got, want[len(want)-len(got):]) {
+			t.Errorf("replayed %v, want the end of %v", got, want)
+		}
+		if s, _ := other.Status(2); s.Role != RoleSlave {
+			t.Errorf("after the restart it is %v, want slave", s.Role)
+		}
+		if err := other.Drop(t.Context(), 2); err != nil || !other.list.closed {
+			t.Errorf("drop: %v, closed %v", err, other.list.closed)
+		}
+		w.leave(master)
+		w.leave(other)
+	})
+}
