@@ -353,6 +353,8 @@ func (c Column) bytes() int {
 		return 4*c.Length + 2
 	case TypeVarchar, TypeVarBinary, TypeGeometry:
 		return c.Length + 2
+	case TypeBlob:
+		return 16 // kept beside the row
 	}
 	return c.Length
 }
@@ -383,7 +385,7 @@ func (p *parser) checkTable(s *CreateTable) {
 	if row > maxRowBytes {
 		p.fail(errorf(CodeInvalid, "Invalid parameters: a row takes %d bytes, at most %d", row, maxRowBytes))
 	}
-	if tags > maxTagBytes+2 {
+	if tags > maxTagBytes {
 		p.fail(errorf(CodeInvalid, "Invalid parameters: the tags take %d bytes, at most %d", tags, maxTagBytes))
 	}
 }

@@ -96,14 +96,15 @@ func parseDuration(s string) (Duration, bool) {
 		return d, false
 	}
 	for i := range len(digits) {
-		if !isDigit(digits[i]) || d.N > (math.MaxInt64-9)/10 {
+		if !isDigit(digits[i]) || d.N > (math.MaxInt64-int64(digits[i]-'0'))/10 {
 			return d, false
 		}
 		d.N = d.N*10 + int64(digits[i]-'0')
 	}
 	length := unitLength(unit)
 	if length == 0 {
-		return d, fraction == "" && d.N <= 12*292
+		months, _ := d.Months()
+		return d, fraction == "" && d.N <= 12*292 && months <= 12*292
 	}
 	divisor := int64(1)
 	for range fraction {

@@ -306,14 +306,15 @@ func (p *parser) wordExpr() Expr {
 	before := p.mark()
 	name := fold(p.tok.text)
 	p.advance()
+	isTime := name == "now" || name == "today"
 	if !p.isSymbol("(") {
-		if (name == "now" || name == "today") && !p.isSymbol(".") {
+		if isTime {
 			return &Call{Name: name}
 		}
 		p.reset(before)
 		return p.ref()
 	}
-	if isReserved(name) {
+	if isReserved(name) && !isTime {
 		p.reset(before)
 		p.unexpected()
 		return &Literal{}

@@ -281,6 +281,9 @@ func (r *reader) value(c *slot, i int) int {
 	first := p.tok
 	v := r.constant()
 	if p.err != nil {
+		if p.err.Code != CodeSyntax && p.err.Code != CodeIncomplete {
+			p.err = r.where(p.err, c)
+		}
 		return -1
 	}
 	v, err := r.moment.coerce(v, c.column, r.precision)
@@ -299,7 +302,7 @@ func (r *reader) value(c *slot, i int) int {
 		}
 	}
 	if err != nil {
-		p.fail(errorf(err.Code, "%s (row %d, column %s)", err.Text, r.row(), c.column.Name))
+		p.fail(r.where(err, c))
 		return -1
 	}
 	if p.tok.kind != symbol || p.tok.text[0] != c.stop {
@@ -312,6 +315,11 @@ func (r *reader) value(c *slot, i int) int {
 		c.values.AppendValue(v)
 	}
 	return p.pos
+}
+
+// where is err with the place of the value.
+func (r *reader) where(err *Error, c *slot) *Error {
+	return errorf(err.Code, "%s (row %d, column %s)", err.Text, r.row(), c.column.Name)
 }
 
 // row counts the groups from 1: the one that is being read.

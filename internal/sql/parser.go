@@ -74,7 +74,16 @@ func (p *parser) fail(e *Error) {
 }
 
 // unexpected says that the statement can't go on with the current token.
-func (p *parser) unexpected() { p.fail(syntaxError(strings.TrimRight(p.src[p.tok.pos:], " \t\r\n;"))) }
+func (p *parser) unexpected() {
+	rest := p.src[p.tok.pos:]
+	if trimmed := strings.TrimRight(rest, " \t\r\n;"); trimmed != "" {
+		rest = trimmed
+	}
+	if p.tok.kind == end || rest == ";" && p.last == 0 {
+		rest = ""
+	}
+	p.fail(syntaxError(rest))
+}
 
 func (p *parser) advance() {
 	if p.err != nil {
