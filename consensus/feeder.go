@@ -24,16 +24,32 @@ type feeder struct {
 	// rebase: it has rejected a feed, the next starts at the commit index (R13).
 	rebase bool
 
-	seq      uint64 // of the newest feed
-	inflight bool   // it is not answered
-	sentAt   time.Duration
-	answer   time.Duration // smoothed answer time
+	seq      uint64           // of the newest feed
+	inflight bool             // it is not answered
+	sentAt   [8]time.Duration // of the newest feeds, at seq modulo 8
+	answer   time.Duration    // smoothed answer time
+	repeats  int              // sent again without any answer since
 
 	refusal peer.Refusal // why it gives no answers; zero: it does
 }
 
-// resendAfter is how long a feed may stay unanswered (R12).
-func (f *feeder) resendAfter() time.Duration { return 20*time.Millisecond + 2*f.answer }
+// resendAfter is how long a feed may stay unanswered (R12). It doubles with every
+// repetition, so that a witness that has become slow is not flooded before its
+// first answer tells how slow.
+func (f *feeder) resendAfter() time.Duration {
+	return min((20*time.Millisecond+2*f.answer)<<min(f.repeats, 6), longestResend)
+}
+
+const longestResend = time.Second
+
+// measured takes the answer to feed seq into account, also if a newer one is
+// out: a slow witness answers those first.
+func (f *feeder) measured(seq uint64, now time.Duration) {
+	if seq <= f.seq && f.seq-seq < uint64(len(f.sentAt)) {
+		f.answer += (now - f.sentAt[seq%uint64(len(f.sentAt))] - f.answer) / 4
+		f.repeats = 0
+	}
+}
 
 // equipFeeders makes a feeder for each witness of the configuration. What a
 // witness may have heard from earlier leaders is not above this leader's log:
@@ -98,7 +114,7 @@ func (m *Machine) feedWitnesses(g *group) {
 	for _, f := range g.feeders {
 		due := f.match < limit || f.rebase
 		if f.inflight {
-			due = due && m.now-f.sentAt >= f.resendAfter()
+			due = due && m.now-f.sentAt[f.seq%uint64(len(f.sentAt))] >= f.resendAfter()
 		}
 		if due {
 			m.sendFeed(g, f, limit, false)
@@ -127,8 +143,12 @@ func (m *Machine) sendFeed(g *group, f *feeder, limit id.Index, pulse bool) {
 	if err != nil {
 		return
 	}
+	if f.inflight {
+		f.repeats++
+	}
 	f.seq++
-	f.inflight, f.sentAt, f.sent = true, m.now, max(f.sent, last)
+	f.sentAt[f.seq%uint64(len(f.sentAt))] = m.now
+	f.inflight, f.sent = true, max(f.sent, last)
 	m.out.send(f.to.UUID, peer.Beats, peer.Message{
 		Kind: peer.KindFeed, Group: g.id, From: g.self, To: f.to.Replica,
 		Feed: &peer.Feed{
@@ -167,10 +187,8 @@ func (m *Machine) answered(g *group, from Member, a *peer.Answer) {
 	}
 	f.refusal = 0
 	newest := a.Seq == f.seq
-	if newest && f.inflight {
-		f.inflight = false
-		f.answer += (m.now - f.sentAt - f.answer) / 4
-	}
+	f.measured(a.Seq, m.now)
+	f.inflight = f.inflight && !newest
 	switch {
 	case a.Reject && newest:
 		f.match, f.rebase = 0, true

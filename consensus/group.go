@@ -27,9 +27,10 @@ type group struct {
 	members   map[id.Replica]Member
 	voters    [2][]id.Replica // incoming, and outgoing while joint
 	learners  []id.Replica
-	confIndex id.Index // of the entry that made it
-	confAt    id.Index // last change that was proposed here
-	formed    bool     // R40
+	strangers map[id.Replica]id.UUID // who spoke as a replica that members lacks
+	confIndex id.Index               // of the entry that made it
+	confAt    id.Index               // last change that was proposed here
+	formed    bool                   // R40
 
 	// What Raft says.
 	role      raft.StateType
@@ -180,7 +181,7 @@ func (m *Machine) create(spec GroupSpec) {
 	}
 	g := &group{
 		id: spec.Group, self: spec.Replica, formed: spec.Formed,
-		members: map[id.Replica]Member{}, held: 1, mark: 1, appliedIndex: 1, changedAt: m.now,
+		members: map[id.Replica]Member{}, strangers: map[id.Replica]id.UUID{}, held: 1, mark: 1, appliedIndex: 1, changedAt: m.now,
 	}
 	cs := &raftpb.ConfState{}
 	for _, mem := range spec.Members {
@@ -210,7 +211,7 @@ func (m *Machine) attach(gid id.Group) {
 		return
 	}
 	s := states[at]
-	g := &group{id: gid, members: map[id.Replica]Member{}, changedAt: m.now}
+	g := &group{id: gid, members: map[id.Replica]Member{}, strangers: map[id.Replica]id.UUID{}, changedAt: m.now}
 	cs, err := g.decodeMeta(s.Meta)
 	if err != nil {
 		g.fault = fmt.Errorf("read the record of group %d: %w", gid, err)

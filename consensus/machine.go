@@ -316,9 +316,13 @@ func (m *Machine) flush() []Effect {
 
 // route sends a message of the Raft library to where it belongs.
 func (m *Machine) route(g *group, msg *raftpb.Message) {
-	to, ok := g.members[id.Replica(msg.GetTo())]
-	if !ok {
-		return // left the group, or this replica has not learned of it yet
+	to, known := g.members[id.Replica(msg.GetTo())]
+	if !known {
+		u, met := g.strangers[id.Replica(msg.GetTo())]
+		if !met {
+			return // it has left the group
+		}
+		to = Member{Replica: id.Replica(msg.GetTo()), UUID: u}
 	}
 	if to.Witness {
 		m.toWitness(g, to, msg)

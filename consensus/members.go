@@ -109,6 +109,7 @@ func (m *Machine) applyConf(g *group, e *raftpb.Entry) {
 	}
 	for _, mem := range bound {
 		g.members[mem.Replica] = mem
+		delete(g.strangers, mem.Replica)
 	}
 	g.confIndex = index
 	g.setConf(g.node.ApplyConfChange(&cc))

@@ -42,6 +42,9 @@ func (m *Machine) receiveForGroup(from id.UUID, msg *peer.Message) {
 	if known && sender.UUID != from {
 		return
 	}
+	if !known {
+		g.meet(msg.From, from)
+	}
 	m.guard(g, func() {
 		m.touch(g)
 		switch msg.Kind {
@@ -60,6 +63,19 @@ func (m *Machine) receiveForGroup(from id.UUID, msg *peer.Message) {
 			m.cut(g)
 		}
 	})
+}
+
+// maxStrangers bounds whom a replica remembers beside its members.
+const maxStrangers = 16
+
+// meet remembers which directory speaks as a replica that this one has not
+// learned of: it may be far behind in the log, and its leader a later member.
+// Answers go there until the configuration names it.
+func (g *group) meet(r id.Replica, u id.UUID) {
+	if _, met := g.strangers[r]; !met && len(g.strangers) >= maxStrangers {
+		clear(g.strangers)
+	}
+	g.strangers[r] = u
 }
 
 func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
