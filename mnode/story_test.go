@@ -1,0 +1,91 @@
+package mnode
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// TestStories runs the scripts in testdata/stories: what is typed and what
+// happens, then what the master does about it.
+func TestStories(t *testing.T) {
+	datadriven.Walk(t, "testdata/stories", func(t *testing.T, path string) {
+		var w *world
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			if d.Cmd == "born" {
+				w = newWorld(t, !d.HasArg("alone"))
+				return w.String()
+			}
+			return w.run(d)
+		})
+	})
+}
+
+// run carries out one line of a script.
+func (w *world) run(d *datadriven.TestData) string {
+	w.log.Reset()
+	name := func() string { return d.CmdArgs[0].String() }
+	var n, dnode int
+	d.MaybeScanArgs(w.t, "dnode", &dnode)
+	switch d.Cmd {
+	case "create-dnode":
+		return outcome1(w.commit(CreateDnode{EndPoint: name()}))
+	case "drop-dnode":
+		d.ScanArgs(w.t, "dnode", &n)
+		return outcome1(w.commit(DropDnode{Dnode: id.Host(n)}))
+	case "start": // start <end point> dnode=N uuid=xx
+		var u string
+		d.ScanArgs(w.t, "uuid", &u)
+		return outcome1(w.addHost(id.Host(dnode), id.UUID{hexByte(u)}, name()))
+	case "create-database", "drop-database":
+		return w.database(d, name())
+	case "down", "up":
+		if name() == "arbitrator" {
+			w.arb.up = d.Cmd == "up"
+		} else {
+			fmt.Sscanf(name(), "%d", &n)
+			w.hosts[id.Host(n)].up = d.Cmd == "up"
+		}
+	case "wipe-arbitrator":
+		w.arb.uuid, w.arb.records = id.UUID{w.arb.uuid[0] + 1}, map[Enrolment]bool{}
+	case "new-master":
+		w.newMaster()
+	case "lead":
+		fmt.Sscanf(name(), "%d", &n)
+		w.leader = id.Host(n)
+	case "settle":
+		w.now = w.now.Add(10 * w.facts.Interval) // whoever is silent is known to be
+		w.settle(nil)
+		return w.log.String() + w.String()
+	default:
+		w.t.Fatalf("unknown command %s", d.Cmd)
+	}
+	return ""
+}
+
+func (w *world) database(d *datadriven.TestData, name string) string {
+	if d.Cmd == "drop-database" {
+		return outcome1(w.commit(DropDatabase{Name: name}))
+	}
+	o := DefaultOptions()
+	d.MaybeScanArgs(w.t, "replica", &o.Replica)
+	d.MaybeScanArgs(w.t, "vgroups", &o.Vgroups)
+	return outcome1(w.commit(CreateDatabase{Name: name, Options: o}))
+}
+
+func outcome1(r Result) string {
+	if r.Err != nil {
+		return fmt.Sprintf("0x%04X %s", r.Err.Code, r.Err.Text)
+	}
+	return fmt.Sprintf("%d", r.Number)
+}
+
+func hexByte(s string) byte {
+	var b byte
+	fmt.Sscanf(strings.TrimPrefix(s, "0x"), "%x", &b)
+	return b
+}
