@@ -1,6 +1,9 @@
 package sql
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 // Insert is an INSERT, read table by table:
 //
@@ -112,6 +115,9 @@ func (s *Insert) Read(table []Column, m Moment, p Precision, rows *Rows) error {
 
 // makePlan finds the column of every value of a group.
 func (s *Insert) makePlan(table []Column, rows *Rows) *Error {
+	if places := max(len(table), len(s.target.Columns)); cap(s.plan) < places {
+		s.plan = make([]slot, 0, places)
+	}
 	s.plan = s.plan[:0]
 	if len(s.target.Columns) == 0 {
 		for i := range table {
@@ -151,7 +157,7 @@ func (s *Insert) planNamed(table []Column, rows *Rows) *Error {
 
 func newSlot(table []Column, i int, rows *Rows) slot {
 	c := &table[i]
-	info := types[c.Type]
+	info := &types[c.Type]
 	sl := slot{column: c, form: info.storage, min: info.min, max: info.max, single: c.Type == TypeFloat, limit: -1}
 	if c.Type == TypeUBigInt {
 		sl.max = math.MaxInt64 // more takes the slow way
@@ -276,6 +282,10 @@ func plainString(s string, i int) int {
 // value reads one value of any kind, and what stops it, with the parser.
 func (r *reader) value(c *slot, i int) int {
 	p := r.p
+	if c.values != nil && isNull(p.src[i:], c.stop) {
+		c.values.AppendNull()
+		return i + len("null,")
+	}
 	p.pos = i
 	p.advance()
 	first := p.tok
@@ -315,6 +325,11 @@ func (r *reader) value(c *slot, i int) int {
 		c.values.AppendValue(v)
 	}
 	return p.pos
+}
+
+// isNull reports whether s begins with NULL and stop.
+func isNull(s string, stop byte) bool {
+	return len(s) > 4 && s[4] == stop && s[0]|0x20 == 'n' && strings.EqualFold(s[:4], "null")
 }
 
 // where is err with the place of the value.

@@ -46,11 +46,12 @@ func (s *CreateTable) String() string {
 }
 
 func (s *CreateChildTables) String() string {
-	out := "CREATE TABLE"
+	var b strings.Builder
+	b.WriteString("CREATE TABLE")
 	for _, t := range s.Tables {
-		out += when(t.IfNotExists, " IF NOT EXISTS") + " " + t.Table.String() + " " + t.Using.String()
+		b.WriteString(when(t.IfNotExists, " IF NOT EXISTS") + " " + t.Table.String() + " " + t.Using.String())
 	}
-	return out
+	return b.String()
 }
 
 // String is USING st (tag, ...) TAGS (v, ...).
