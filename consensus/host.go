@@ -15,11 +15,16 @@ import (
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 )
 
-// Log is what a Host needs of the write-ahead log. *wal.Writer is one.
-type Log interface {
+// Log is the write-ahead log as a Host needs it: a *wal.Log to read and a
+// *wal.Writer to append.
+type Log struct {
 	LogReader
-	// Append takes one Write. It does not wait for the disk; done is called
-	// with the highest durable sequence number after each sync.
+	Appender
+}
+
+// Appender takes Writes. It does not wait for the disk; whoever owns it calls
+// Host.Durable with the highest durable number after each sync.
+type Appender interface {
 	Append(seq uint64, ops []wal.Op)
 }
 

@@ -124,7 +124,7 @@ func (w *town) move(name byte) *resident {
 // start1 starts a host over what an earlier one left in its log.
 func (w *town) start1(u id.UUID, mem *memLog) *resident {
 	r := &resident{town: w, uuid: u, log: &lockedLog{mem: mem}, list: &listMachine{}}
-	r.Host = New(DefaultConfig(), r.uuid, r.log, r, slog.New(slog.DiscardHandler))
+	r.Host = New(DefaultConfig(), r.uuid, Log{r.log, r.log}, r, slog.New(slog.DiscardHandler))
 	r.log.host = r.Host
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop, r.done = stop, make(chan struct{})
