@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/internal/wal"
@@ -12,12 +13,13 @@ import (
 
 var (
 	firstSeed = flag.Uint64("wal.seed", 1, "first seed of the crash test")
-	seeds     = flag.Uint64("wal.seeds", 3000, "how many seeds")
+	seeds     = flag.Uint64("wal.seeds", 300, "how many seeds")
 )
 
 // TestCrash lets the process die, or the power fail, at any operation of the
-// disk, many times over, also while the log is being opened. What was synced
-// must be there, and the rest must be a prefix of what was appended.
+// disk, many times over, also while the log is being opened; syncs fail and the
+// disk fills up in between. What was synced must be there, and the rest must be
+// a prefix of what was appended.
 func TestCrash(t *testing.T) {
 	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		c := newCrashRun(t, seed)
@@ -64,7 +66,10 @@ func (c *crashRun) open() {
 			c.log = l
 			break
 		}
-		if !c.disk.Dead() {
+		switch {
+		case errors.Is(err, wal.ErrFull):
+			c.disk.SetCapacity(0)
+		case !c.disk.Dead() && !errors.Is(err, syscall.EIO):
 			c.t.Fatalf("open: %v", err)
 		}
 		c.revive()
@@ -89,6 +94,7 @@ func (c *crashRun) open() {
 }
 
 func (c *crashRun) revive() {
+	c.disk.FailSyncs(0)
 	if c.r.IntN(2) == 0 {
 		c.disk.Kill()
 	} else {
@@ -110,6 +116,12 @@ func (c *crashRun) live() {
 	flushed := 0
 	for range 300 {
 		var err error
+		if c.r.IntN(1000) == 0 {
+			c.disk.FailSyncs(1)
+		}
+		if c.r.IntN(100) == 0 {
+			c.disk.SetCapacity(c.disk.Used() + c.r.Int64N(4*c.opt.SegmentBytes))
+		}
 		switch c.r.IntN(10) {
 		default:
 			op := randomOp(c.r, c.model, groups)
@@ -136,6 +148,15 @@ func (c *crashRun) live() {
 					}
 				}
 			}
+		}
+		if errors.Is(err, wal.ErrFull) {
+			if c.r.IntN(30) == 0 {
+				c.disk.SetCapacity(0)
+			}
+			continue
+		}
+		if errors.Is(err, syscall.EIO) {
+			return // poisoned: the process stops
 		}
 		if err != nil {
 			if !errors.Is(err, waltest.ErrDead) {

@@ -3,7 +3,6 @@ package wal_test
 import (
 	"fmt"
 	"hash/fnv"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -19,6 +18,7 @@ type model map[id.Group]*modelGroup
 type modelGroup struct {
 	state   wal.GroupState
 	entries []wal.Entry
+	sum     uint64 // digest, zero: not known
 }
 
 func (m model) apply(op wal.Op) {
@@ -33,6 +33,7 @@ func (m model) apply(op wal.Op) {
 		g = &modelGroup{state: wal.GroupState{Group: op.Group}}
 		m[op.Group] = g
 	}
+	g.sum = 0
 	s := &g.state
 	if op.Start != nil {
 		s.Start, s.Last, g.entries = *op.Start, *op.Start, nil
@@ -60,15 +61,26 @@ func (m model) apply(op wal.Op) {
 
 // digest is equal for equal contents.
 func (m model) digest() uint64 {
-	h := fnv.New64a()
-	for _, n := range slices.Sorted(maps.Keys(m)) {
-		s := m[n].state
-		fmt.Fprintf(h, "%d %v %v %v %d %q:", n, s.Hard, s.Start, s.Last, s.Mark, s.Meta)
-		for _, e := range m[n].entries {
-			fmt.Fprintf(h, "%d %d %d %q ", e.Index, e.Term, e.Type, e.Data)
-		}
+	var sum uint64
+	for _, g := range m {
+		sum += g.digest()
 	}
-	return h.Sum64()
+	return sum
+}
+
+func (g *modelGroup) digest() uint64 {
+	if g.sum != 0 {
+		return g.sum
+	}
+	h := fnv.New64a()
+	s := g.state
+	fmt.Fprintf(h, "%d %v %v %v %d %q:", s.Group, s.Hard, s.Start, s.Last, s.Mark, s.Meta)
+	for _, e := range g.entries {
+		fmt.Fprintf(h, "%d %d %d %d ", e.Index, e.Term, e.Type, len(e.Data))
+		h.Write(e.Data)
+	}
+	g.sum = h.Sum64()
+	return g.sum
 }
 
 // read turns what the log says into a model.
