@@ -67,9 +67,9 @@ func (m *Machine) feed(now time.Duration, rep *replica, from id.UUID, msg *peer.
 		return // a newer one came in the same batch (R12)
 	}
 	m.counts.Feeds++
-	if f.Last >= f.Base && f.Last-f.Base > peer.MaxFeedEntries || m.cluster(rep.Cluster).runs+len(f.Runs) > m.cfg.MaxRuns {
+	if m.tooLong(rep, f) {
 		m.refuse(rep, from, msg, peer.TooLong)
-		return // R11b
+		return
 	}
 	if f.Check() != nil {
 		return // the decoder would have closed the connection
@@ -92,6 +92,18 @@ func (m *Machine) feed(now time.Duration, rep *replica, from id.UUID, msg *peer.
 		a.Last = id.Index(last.GetIndex())
 	}
 	m.answer(rep, from, peer.Message{Kind: peer.KindAnswer, Group: msg.Group, From: msg.To, To: msg.From, Answer: a})
+}
+
+// maxRecordRuns bounds the runs of one record, which must fit the store. Each
+// stands for an election that was won and never led to a commit.
+const maxRecordRuns = 2048
+
+// tooLong reports whether f is more than the arbitrator is willing to hold
+// (R11b).
+func (m *Machine) tooLong(rep *replica, f *peer.Feed) bool {
+	return f.Last >= f.Base && f.Last-f.Base > peer.MaxFeedEntries ||
+		len(rep.Runs)+len(f.Runs) > maxRecordRuns ||
+		m.clusters[rep.Cluster].runs+len(f.Runs) > m.cfg.MaxRuns
 }
 
 // fromFeed turns a feed into what the leader could have sent as a stock member
