@@ -17,6 +17,7 @@ type encoder struct {
 	floats    []float64
 	directory []byte
 	bodies    []byte
+	block     []byte           // for who cuts rows into several blocks
 	numbers   map[string]int64 // of the texts of a dictionary
 }
 

@@ -16,7 +16,7 @@ const (
 	keyNote     = 'n' // key: a note
 	keyMark     = 'm' // up to where everything survives a power cut
 	keyRemember = 'r' // index: the statement ids of an entry (R46)
-	keySpan     = 'w' // table: class of its longest block
+	keySpan     = 'w' // table, class: there may be a block of this length
 	keyDropped  = 'x' // id: a dropped object whose blocks may still be there
 )
 
@@ -29,6 +29,11 @@ const (
 
 func appendObjectKey(dst []byte, prefix byte, of objectID) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, prefix), uint64(of))
+}
+
+// appendSpanKey appends the key that says how long blocks of a table may be.
+func appendSpanKey(dst []byte, table objectID, class uint32) []byte {
+	return append(appendObjectKey(dst, keySpan, table), byte(class))
 }
 
 // sortable maps timestamps to numbers that sort alike without a sign.
@@ -69,6 +74,7 @@ type blockKey struct {
 	first   int64
 	kind    byte
 	version version // not of merged blocks
+	random  uint64  // of merged blocks
 }
 
 // parseBlockKey reads the key of a block.
@@ -91,6 +97,7 @@ func parseBlockKey(key []byte, local id.Cluster) (blockKey, error) {
 			origin: id.Cluster(binary.BigEndian.Uint64(rest[8:])),
 		}
 	case k.kind == blockMerged && len(rest) == 8:
+		k.random = binary.BigEndian.Uint64(rest)
 	default:
 		return blockKey{}, corruptf("block key %x", key)
 	}

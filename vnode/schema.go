@@ -36,6 +36,8 @@ type Schema struct {
 	Version uint32
 	Time    sql.Column // the timestamp column
 	Columns []Column   // in order of ID, dropped ones among them
+
+	changed objectID // the statement that made this version
 }
 
 // Live is the columns of the newest version, the timestamp not among them.
@@ -63,8 +65,8 @@ func (s *Schema) live(name string) (Column, bool) {
 }
 
 // newSchema is version 1 of a table with these columns, the timestamp first.
-func newSchema(columns []sql.Column) *Schema {
-	s := &Schema{Version: 1, Time: columns[0]}
+func newSchema(columns []sql.Column, made objectID) *Schema {
+	s := &Schema{Version: 1, Time: columns[0], changed: made}
 	for i, c := range columns[1:] {
 		s.Columns = append(s.Columns, Column{Column: c, ID: uint16(i + 1), Added: 1})
 	}
@@ -72,16 +74,16 @@ func newSchema(columns []sql.Column) *Schema {
 }
 
 // withColumn is the next version, with one more column.
-func (s *Schema) withColumn(c sql.Column) *Schema {
-	next := &Schema{Version: s.Version + 1, Time: s.Time}
+func (s *Schema) withColumn(c sql.Column, made objectID) *Schema {
+	next := &Schema{Version: s.Version + 1, Time: s.Time, changed: made}
 	next.Columns = append(append(next.Columns, s.Columns...),
 		Column{Column: c, ID: uint16(len(s.Columns) + 1), Added: s.Version + 1})
 	return next
 }
 
 // without is the next version, without the column of that name.
-func (s *Schema) without(name string) *Schema {
-	next := &Schema{Version: s.Version + 1, Time: s.Time}
+func (s *Schema) without(name string, made objectID) *Schema {
+	next := &Schema{Version: s.Version + 1, Time: s.Time, changed: made}
 	next.Columns = append(next.Columns, s.Columns...)
 	for i, c := range next.Columns {
 		if c.Name == name && c.in(s.Version) {
@@ -118,11 +120,22 @@ type Table struct {
 	id     objectID
 	schema atomic.Pointer[Schema]    // plain tables only; written by Apply only
 	tags   atomic.Pointer[tagValues] // child tables only; written by Apply only
-	// span is the class of the longest block: no block reaches further than
-	// spanOf(span) from its first row. It only grows.
+	// span is the class of the longest block: no row lies 2^span or more behind
+	// the first of its block. It only grows.
 	span atomic.Uint32
-	// small counts blocks that are worth merging, roughly.
-	small atomic.Int32
+}
+
+// widen makes span at least class, and reports whether it was less.
+func (t *Table) widen(class uint32) bool {
+	for {
+		old := t.span.Load()
+		if old >= class {
+			return false
+		}
+		if t.span.CompareAndSwap(old, class) {
+			return true
+		}
+	}
 }
 
 // tagValues is the tags of a child table and which statement set them.

@@ -1,0 +1,482 @@
+package vnode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/sql"
+)
+
+// position is how far a log is applied. It is written in the transaction of
+// the entry's effects.
+type position struct {
+	index    id.Index
+	stamp    hlc.Stamp // the largest stamp given to a statement up to here
+	remember id.Index  // ids in older entries count no more (R46)
+}
+
+func (p position) append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.index))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.stamp))
+	return binary.BigEndian.AppendUint64(dst, uint64(p.remember))
+}
+
+func parsePosition(src []byte) (position, error) {
+	d := decoder{src: src}
+	p := position{index: id.Index(d.uint64()), stamp: hlc.Stamp(d.uint64()), remember: id.Index(d.uint64())}
+	return p, d.end()
+}
+
+// outcome is the result of one statement, as Apply hands it to the batcher.
+type outcome struct {
+	result Result
+	fault  fault
+}
+
+// applier carries one call of Apply.
+type applier struct {
+	v    *Vnode
+	b    *batch
+	at   position
+	head entryHead
+	pos  objectID // of the statement at hand
+	me   version  // its stamp and origin
+	ids  []byte   // record of the ids of the entry at hand
+	last StatementID
+}
+
+// Apply implements consensus.StateMachine. The result of an entry is a
+// []outcome, one for each of its statements.
+func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
+	a := applier{v: v, b: newBatch(v.db), at: v.position()}
+	defer a.b.discard()
+	results := make([]any, len(entries))
+	for i, e := range entries {
+		outcomes, err := a.entry(e)
+		if err != nil {
+			return nil, fmt.Errorf("apply entry %d of group %d: %w", e.Index, v.cfg.Group, err)
+		}
+		results[i] = outcomes
+		v.replayed.Store(uint64(e.Index))
+	}
+	if err := a.forget(); err != nil {
+		return nil, err
+	}
+	if err := a.b.set([]byte{keyApplied}, a.at.append(nil)); err != nil {
+		return nil, err
+	}
+	if err := a.b.commit(); err != nil {
+		return nil, fmt.Errorf("apply to group %d: %w", v.cfg.Group, err)
+	}
+	v.setPosition(a.at)
+	v.tidy.wake()
+	return results, nil
+}
+
+// entry applies one entry. Its effects are the same whatever later effects the
+// store already holds: what is older than pos is what the entry may see.
+func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
+	d := decoder{src: e.Data}
+	a.head = d.entryHead()
+	if d.err != nil {
+		return nil, d.err
+	}
+	outcomes := make([]outcome, a.head.count)
+	a.ids, a.last = nil, StatementID{}
+	known := a.v.memory.knows(e.Index)
+	for i := range outcomes {
+		kind, who, body := d.statement()
+		if d.err != nil {
+			return nil, d.err
+		}
+		a.pos = objectID(e.Index)<<positionBits | objectID(i)
+		a.me = version{stamp: a.head.first + hlc.Stamp(i), origin: a.head.origin}
+		if !who.IsZero() {
+			if r, ok := a.v.memory.seen(who, a.pos, a.head.remember); ok {
+				outcomes[i] = outcome{Result{Rows: int64(r.rows), Existed: r.extra}, r.fault}
+				continue
+			}
+		}
+		out, err := a.statement(kind, body)
+		if err != nil {
+			return nil, fmt.Errorf("statement %d: %w", i, err)
+		}
+		outcomes[i] = out
+		if !who.IsZero() && !known {
+			a.remember(e.Index, who, out)
+		}
+	}
+	if err := d.end(); err != nil {
+		return nil, err
+	}
+	a.at.index = max(a.at.index, e.Index)
+	a.at.stamp = max(a.at.stamp, a.head.first+hlc.Stamp(a.head.count-1))
+	a.at.remember = max(a.at.remember, a.head.remember)
+	if len(a.ids) == 0 {
+		return outcomes, nil
+	}
+	key := binary.BigEndian.AppendUint64(append(a.b.key(), keyRemember), uint64(e.Index))
+	return outcomes, a.b.set(key, a.ids)
+}
+
+// remember adds a statement to the record of its entry and to the memory.
+func (a *applier) remember(index id.Index, who StatementID, out outcome) {
+	if a.ids == nil {
+		a.ids = binary.BigEndian.AppendUint64(nil, uint64(a.head.first))
+	}
+	r := remembered{pos: a.pos, rows: uint32(out.result.Rows), fault: out.fault, extra: out.result.Existed}
+	a.ids = appendRemembered(a.ids, a.last, who, r)
+	a.last = who
+	a.v.memory.add(index, a.head.first, who, r)
+}
+
+// forgetAtOnce bounds how many old records one Apply deletes.
+const forgetAtOnce = 256
+
+// forget deletes the records of ids that no entry after the last checkpoint
+// asks for: a replay starts there.
+func (a *applier) forget() error {
+	for _, index := range a.v.memory.forget(id.Index(a.v.forgettable.Load()), forgetAtOnce) {
+		key := binary.BigEndian.AppendUint64(append(a.b.key(), keyRemember), uint64(index))
+		if err := a.b.delete(key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// statement carries one statement out. A statement that can't be carried out is
+// an outcome; an error means that the entry is not what this version writes.
+func (a *applier) statement(kind opKind, body []byte) (outcome, error) {
+	d := decoder{src: body}
+	if kind == opInsert {
+		return a.insert(&d)
+	}
+	op := d.op(kind)
+	if err := d.end(); err != nil {
+		return outcome{}, err
+	}
+	switch op := op.(type) {
+	case CreateStable:
+		return a.createStable(op)
+	case CreateTable:
+		o := object{kind: objectPlain, name: op.Name, schema: newSchema(op.Columns, a.pos)}
+		return a.createTable(&o, nil, op.IfNotExists)
+	case CreateChild:
+		stable := a.stable(op.Using.Stable)
+		if stable == nil {
+			return outcome{fault: faultNoStable}, nil
+		}
+		if len(op.Using.Tags) != len(stable.Tags) {
+			return outcome{fault: faultSchemaChanged}, nil
+		}
+		o := object{kind: objectChild, name: op.Name, values: tagValues{op.Using.Tags, a.pos}}
+		return a.createTable(&o, stable, op.IfNotExists)
+	case DropTable:
+		return a.dropTable(op)
+	case DropStable:
+		return a.dropStable(op)
+	case AddColumn:
+		return a.addColumn(op)
+	case DropColumn:
+		return a.dropColumn(op)
+	case SetTags:
+		return a.setTags(op)
+	case Note:
+		key := append([]byte{keyNote}, op.Key...)
+		return outcome{}, a.b.set(key, op.Value)
+	}
+	panic("vnode: statement of an unknown kind")
+}
+
+// table and stable are what the statement at hand sees under a name: nothing
+// that a later statement created.
+func (a *applier) table(name string) *Table {
+	if t := a.v.catalog.table(name); t != nil && t.id < a.pos {
+		return t
+	}
+	return nil
+}
+
+func (a *applier) stable(name string) *Stable {
+	if s := a.v.catalog.stable(name); s != nil && s.id < a.pos {
+		return s
+	}
+	return nil
+}
+
+func (a *applier) putObject(of objectID, record []byte) error {
+	return a.b.set(appendObjectKey(a.b.key(), keyObject, of), record)
+}
+
+func (a *applier) createStable(op CreateStable) (outcome, error) {
+	switch old := a.v.catalog.stable(op.Name); {
+	case old == nil:
+	case old.id < a.pos && op.IfNotExists:
+		return outcome{result: Result{Existed: true}}, nil
+	case old.id < a.pos:
+		return outcome{fault: faultStableExists}, nil
+	default: // a replay: this one is there, or came and went
+		return outcome{}, nil
+	}
+	o := object{kind: objectStable, created: a.me.stamp, name: op.Name, schema: newSchema(op.Columns, a.pos), tags: op.Tags}
+	s := newStable(a.pos, &o)
+	a.v.catalog.addStable(s)
+	return outcome{}, a.putObject(s.id, appendStable(nil, s))
+}
+
+func (a *applier) createTable(o *object, stable *Stable, ifNotExists bool) (outcome, error) {
+	switch old := a.v.catalog.table(o.name); {
+	case old == nil:
+	case old.id < a.pos && ifNotExists:
+		return outcome{result: Result{Existed: true}}, nil
+	case old.id < a.pos:
+		return outcome{fault: faultTableExists}, nil
+	default:
+		return outcome{}, nil
+	}
+	if a.stable(o.name) != nil {
+		return outcome{fault: faultStableExists}, nil
+	}
+	_, err := a.newTable(o, stable)
+	return outcome{}, err
+}
+
+func (a *applier) newTable(o *object, stable *Stable) (*Table, error) {
+	o.created = a.me.stamp
+	t := newTable(a.pos, o, stable)
+	a.v.catalog.addTable(t)
+	return t, a.putObject(t.id, appendTable(nil, t))
+}
+
+func (a *applier) dropTable(op DropTable) (outcome, error) {
+	t := a.table(op.Name)
+	switch {
+	case t == nil && op.IfExists:
+		return outcome{result: Result{Existed: true}}, nil
+	case t == nil:
+		return outcome{fault: faultNoTable}, nil
+	}
+	a.v.catalog.dropTable(t)
+	return outcome{}, a.dropObject(t.id)
+}
+
+func (a *applier) dropStable(op DropStable) (outcome, error) {
+	s := a.stable(op.Name)
+	switch {
+	case s == nil && op.IfExists:
+		return outcome{result: Result{Existed: true}}, nil
+	case s == nil:
+		return outcome{fault: faultNoStable}, nil
+	}
+	// The children's own records go in the background: without the super
+	// table's they count for nothing.
+	children := a.v.catalog.childrenOf(s)
+	a.v.catalog.dropStable(s)
+	for _, t := range children {
+		a.v.tidy.drop(t.id)
+	}
+	return outcome{}, a.dropObject(s.id)
+}
+
+// dropObject removes a table's record and leaves a mark that its blocks may
+// still be there.
+func (a *applier) dropObject(of objectID) error {
+	a.v.tidy.drop(of)
+	if err := a.b.delete(appendObjectKey(a.b.key(), keyObject, of)); err != nil {
+		return err
+	}
+	return a.b.set(appendObjectKey(a.b.key(), keyDropped, of), nil)
+}
+
+// alter replaces the schema of a super table or a plain table.
+func (a *applier) alter(name string, change func(*Schema) (*Schema, fault)) (outcome, error) {
+	s, t := a.stable(name), a.table(name)
+	var now *Schema
+	switch {
+	case s != nil:
+		now = s.Schema()
+	case t != nil && t.Stable == nil:
+		now = t.Schema()
+	default:
+		return outcome{fault: faultNoTable}, nil
+	}
+	if now.changed >= a.pos { // a replay: it was altered since
+		return outcome{}, nil
+	}
+	next, fault := change(now)
+	if next == nil {
+		return outcome{fault: fault}, nil
+	}
+	if s != nil {
+		s.schema.Store(next)
+		return outcome{}, a.putObject(s.id, appendStable(nil, s))
+	}
+	t.schema.Store(next)
+	return outcome{}, a.putObject(t.id, appendTable(nil, t))
+}
+
+func (a *applier) addColumn(op AddColumn) (outcome, error) {
+	return a.alter(op.Name, func(s *Schema) (*Schema, fault) {
+		if _, ok := s.live(op.Column.Name); ok || op.Column.Name == s.Time.Name {
+			return nil, faultColumnExists
+		}
+		if len(s.Columns)+2 > MaxColumns {
+			return nil, faultBadStatement
+		}
+		return s.withColumn(op.Column, a.pos), faultNone
+	})
+}
+
+func (a *applier) dropColumn(op DropColumn) (outcome, error) {
+	return a.alter(op.Name, func(s *Schema) (*Schema, fault) {
+		if _, ok := s.live(op.Column); !ok {
+			return nil, faultNoColumn
+		}
+		if len(s.Live()) == 1 {
+			return nil, faultBadStatement
+		}
+		return s.without(op.Column, a.pos), faultNone
+	})
+}
+
+func (a *applier) setTags(op SetTags) (outcome, error) {
+	t := a.table(op.Table)
+	if t == nil || t.Stable == nil {
+		return outcome{fault: faultNoTable}, nil
+	}
+	old := t.tags.Load()
+	next := tagValues{values: slices.Clone(old.values), set: max(old.set, a.pos)}
+	for i, name := range op.Names {
+		at := slices.IndexFunc(t.Stable.Tags, func(c sql.Column) bool { return c.Name == name })
+		if at < 0 || at >= len(next.values) {
+			return outcome{fault: faultNoTag}, nil
+		}
+		next.values[at] = op.Tags[i]
+	}
+	if old.set >= a.pos { // a replay: they were set again since
+		return outcome{}, nil
+	}
+	t.tags.Store(&next)
+	return outcome{}, a.putObject(t.id, appendTable(nil, t))
+}
+
+// insert stores the blocks of an insert. Tables that are gone are passed over.
+func (a *applier) insert(d *decoder) (outcome, error) {
+	var out outcome
+	for n := d.count(3); n > 0 && d.err == nil; n-- {
+		in := d.insertTable()
+		if d.err != nil {
+			break
+		}
+		t, fault, err := a.target(&in)
+		if err != nil {
+			return out, err
+		}
+		if t == nil && out.fault == faultNone {
+			out.fault = fault
+		}
+		for ; in.blocks > 0 && d.err == nil; in.blocks-- {
+			block := d.bytes()
+			if d.err != nil || t == nil {
+				continue
+			}
+			rows, err := a.block(t, &in, block)
+			if err != nil {
+				return out, err
+			}
+			out.result.Rows += int64(rows)
+		}
+	}
+	return out, d.end()
+}
+
+// target is the table that the rows of an insert go to, made if need be, or why
+// there is none.
+func (a *applier) target(in *insertTable) (*Table, fault, error) {
+	if in.id != 0 {
+		if t := a.v.catalog.tableOf(in.id); t != nil {
+			return t, faultNone, nil
+		}
+		return nil, faultNoTable, nil
+	}
+	if t := a.v.catalog.table(in.name); t != nil {
+		if t.id > a.pos { // a replay: what is meant came and went
+			return nil, faultNone, nil
+		}
+		return t, faultNone, nil
+	}
+	s := a.stable(in.stable)
+	switch {
+	case s == nil:
+		return nil, faultNoStable, nil
+	case len(in.tags) != len(s.Tags):
+		return nil, faultSchemaChanged, nil
+	}
+	t, err := a.newTable(&object{kind: objectChild, name: in.name, values: tagValues{in.tags, a.pos}}, s)
+	return t, faultNone, err
+}
+
+// block stores one block of a table.
+func (a *applier) block(t *Table, in *insertTable, block []byte) (rows int, err error) {
+	h, err := parseHead(block)
+	if err != nil {
+		return 0, err
+	}
+	if h.stamped {
+		return 0, corruptf("merged block in the log")
+	}
+	if h.schema > t.Schema().Version {
+		return 0, corruptf("block of schema version %d of table %d, which is at %d", h.schema, t.id, t.Schema().Version)
+	}
+	v := a.me
+	if in.foreign {
+		v = in.own
+	}
+	if class := spanClass(h.first, h.last); t.widen(class) {
+		if err := a.b.set(appendSpanKey(a.b.key(), t.id, class), nil); err != nil {
+			return 0, err
+		}
+	}
+	if h.rows < smallRows {
+		a.v.tidy.note(t, h.first)
+	}
+	return h.rows, a.b.set(appendBlockKey(a.b.key(), t.id, h.first, v, a.v.cfg.Cluster), block)
+}
+
+// spanClass is the power of two that no row of the block lies so far from the
+// first.
+func spanClass(first, last int64) uint32 { return uint32(bits.Len64(uint64(last) - uint64(first))) }
+
+// spanStart is where a block may start that reaches ts.
+func spanStart(ts int64, class uint32) int64 {
+	if class >= 63 || ts < -1<<63+int64(1)<<class {
+		return -1 << 63
+	}
+	return ts - int64(1)<<class
+}
+
+// readPosition is how far a view of the store is applied.
+func readPosition(txn *badger.Txn) (position, error) {
+	var p position
+	item, err := txn.Get([]byte{keyApplied})
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return p, nil
+	}
+	if err != nil {
+		return p, fmt.Errorf("read applied index: %w", err)
+	}
+	err = item.Value(func(value []byte) (err error) {
+		p, err = parsePosition(value)
+		return err
+	})
+	return p, err
+}

@@ -1,0 +1,321 @@
+package vnode
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
+	"github.com/tarbitrator/tarbitrator/internal/sql"
+)
+
+// catalog is the tables of a shard in memory. Apply changes it, everybody
+// reads it; what it points to is changed through atomics only.
+type catalog struct {
+	mu       sync.RWMutex
+	tables   map[string]*Table
+	byID     map[objectID]*Table
+	stables  map[string]*Stable
+	children map[*Stable]map[objectID]*Table
+}
+
+func newCatalog() *catalog {
+	return &catalog{
+		tables:   make(map[string]*Table),
+		byID:     make(map[objectID]*Table),
+		stables:  make(map[string]*Stable),
+		children: make(map[*Stable]map[objectID]*Table),
+	}
+}
+
+func (c *catalog) table(name string) *Table {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.tables[name]
+}
+
+func (c *catalog) tableOf(of objectID) *Table {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.byID[of]
+}
+
+func (c *catalog) stable(name string) *Stable {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.stables[name]
+}
+
+func (c *catalog) addStable(s *Stable) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stables[s.Name] = s
+	c.children[s] = make(map[objectID]*Table)
+}
+
+func (c *catalog) addTable(t *Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tables[t.Name], c.byID[t.id] = t, t
+	if t.Stable != nil {
+		c.children[t.Stable][t.id] = t
+		t.Stable.children.Add(1)
+	}
+}
+
+func (c *catalog) dropTable(t *Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropTableLocked(t)
+}
+
+func (c *catalog) dropTableLocked(t *Table) {
+	delete(c.byID, t.id)
+	if c.tables[t.Name] == t {
+		delete(c.tables, t.Name)
+	}
+	if t.Stable != nil {
+		delete(c.children[t.Stable], t.id)
+		t.Stable.children.Add(-1)
+	}
+}
+
+func (c *catalog) dropStable(s *Stable) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.children[s] {
+		c.dropTableLocked(t)
+	}
+	delete(c.children, s)
+	delete(c.stables, s.Name)
+}
+
+// childrenOf is the child tables of s in order of id.
+func (c *catalog) childrenOf(s *Stable) []*Table {
+	c.mu.RLock()
+	list := slices.Collect(maps.Values(c.children[s]))
+	c.mu.RUnlock()
+	slices.SortFunc(list, byObject)
+	return list
+}
+
+func byObject(a, b *Table) int { return cmp.Compare(a.id, b.id) }
+
+func (c *catalog) all() []*Table {
+	c.mu.RLock()
+	list := slices.Collect(maps.Values(c.tables))
+	c.mu.RUnlock()
+	slices.SortFunc(list, byObject)
+	return list
+}
+
+// Table is the table of that name as this replica knows it, nil if it knows
+// none. The caller takes the read barrier (Read) if that matters.
+func (v *Vnode) Table(name string) *Table { return v.catalog.table(name) }
+
+// Stable is the super table of that name, or nil.
+func (v *Vnode) Stable(name string) *Stable { return v.catalog.stable(name) }
+
+// Tables is all tables that hold rows, by name.
+func (v *Vnode) Tables() []*Table {
+	list := v.catalog.all()
+	slices.SortFunc(list, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Children is the child tables of a super table, by name.
+func (v *Vnode) Children(s *Stable) []*Table {
+	list := v.catalog.childrenOf(s)
+	slices.SortFunc(list, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Stables is all super tables, by name.
+func (v *Vnode) Stables() []*Stable {
+	v.catalog.mu.RLock()
+	list := slices.Collect(maps.Values(v.catalog.stables))
+	v.catalog.mu.RUnlock()
+	slices.SortFunc(list, func(a, b *Stable) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Counts is how many tables and super tables there are.
+func (v *Vnode) Counts() (tables, stables int) {
+	v.catalog.mu.RLock()
+	defer v.catalog.mu.RUnlock()
+	return len(v.catalog.tables), len(v.catalog.stables)
+}
+
+// An object's record in the store: docs/format/vnode.md.
+const (
+	objectVersion = 1
+
+	objectStable = 1
+	objectPlain  = 2
+	objectChild  = 3
+)
+
+func appendSchema(dst []byte, s *Schema) []byte {
+	dst = binary.AppendUvarint(dst, uint64(s.Version))
+	dst = binary.AppendUvarint(dst, uint64(s.changed))
+	dst = appendColumn(dst, s.Time)
+	dst = binary.AppendUvarint(dst, uint64(len(s.Columns)))
+	for _, c := range s.Columns {
+		dst = appendColumn(dst, c.Column)
+		dst = binary.AppendUvarint(dst, uint64(c.ID))
+		dst = binary.AppendUvarint(dst, uint64(c.Added))
+		dst = binary.AppendUvarint(dst, uint64(c.Dropped))
+	}
+	return dst
+}
+
+func (d *decoder) schema() *Schema {
+	s := &Schema{Version: uint32(d.uvarint()), changed: objectID(d.uvarint()), Time: d.column()}
+	s.Columns = make([]Column, d.count(columnBytes+3))
+	for i := range s.Columns {
+		s.Columns[i] = Column{
+			Column: d.column(), ID: uint16(d.uvarint()),
+			Added: uint32(d.uvarint()), Dropped: uint32(d.uvarint()),
+		}
+	}
+	return s
+}
+
+func appendStable(dst []byte, s *Stable) []byte {
+	dst = append(dst, objectVersion, objectStable)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(hlc.At(s.Created)))
+	dst = appendBytes(dst, s.Name)
+	return appendColumns(appendSchema(dst, s.Schema()), s.Tags)
+}
+
+func appendTable(dst []byte, t *Table) []byte {
+	kind := byte(objectPlain)
+	if t.Stable != nil {
+		kind = objectChild
+	}
+	dst = append(dst, objectVersion, kind)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(hlc.At(t.Created)))
+	dst = appendBytes(dst, t.Name)
+	if t.Stable == nil {
+		return appendSchema(dst, t.Schema())
+	}
+	tags := t.tags.Load()
+	dst = binary.AppendUvarint(dst, uint64(t.Stable.id))
+	dst = binary.AppendUvarint(dst, uint64(tags.set))
+	return appendValues(dst, tags.values)
+}
+
+// object is a record of the catalog, taken apart.
+type object struct {
+	kind    byte
+	created hlc.Stamp
+	name    string
+	schema  *Schema
+	tags    []sql.Column // stable
+	stable  objectID     // child
+	values  tagValues    // child
+}
+
+func parseObject(src []byte) (object, error) {
+	d := decoder{src: src}
+	if v := d.byte(); d.err == nil && v != objectVersion {
+		return object{}, corruptf("table record of version %d", v)
+	}
+	o := object{kind: d.byte(), created: hlc.Stamp(d.uint64()), name: d.name()}
+	switch o.kind {
+	case objectStable:
+		o.schema, o.tags = d.schema(), d.columns(MaxTags)
+	case objectPlain:
+		o.schema = d.schema()
+	case objectChild:
+		o.stable = objectID(d.uvarint())
+		o.values.set = objectID(d.uvarint())
+		o.values.values = d.values(MaxTags)
+	default:
+		d.fail("bad kind of table")
+	}
+	return o, d.end()
+}
+
+// newStable and newTable make what Apply and loading put into the catalog.
+func newStable(of objectID, o *object) *Stable {
+	s := &Stable{Name: o.name, Tags: o.tags, Created: createdAt(o.created), id: of}
+	s.schema.Store(o.schema)
+	return s
+}
+
+func newTable(of objectID, o *object, stable *Stable) *Table {
+	t := &Table{Name: o.name, Stable: stable, Created: createdAt(o.created), id: of}
+	if stable == nil {
+		t.schema.Store(o.schema)
+	} else {
+		t.tags.Store(&o.values)
+	}
+	return t
+}
+
+// loadCatalog reads the tables of a view of the store. Children whose super
+// table was dropped are returned as orphans: they are gone but for their blocks.
+func loadCatalog(txn *badger.Txn) (c *catalog, orphans []objectID, err error) {
+	c = newCatalog()
+	stables := make(map[objectID]*Stable)
+	type child struct {
+		id objectID
+		o  object
+	}
+	var children []child
+	err = walk(txn, []byte{keyObject}, func(key, value []byte) error {
+		of := objectID(binary.BigEndian.Uint64(key[1:]))
+		o, err := parseObject(value)
+		if err != nil {
+			return fmt.Errorf("read table %d: %w", of, err)
+		}
+		switch o.kind {
+		case objectStable:
+			stables[of] = newStable(of, &o)
+			c.addStable(stables[of])
+		case objectPlain:
+			c.addTable(newTable(of, &o, nil))
+		case objectChild:
+			children = append(children, child{of, o})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, ch := range children {
+		if stable := stables[ch.o.stable]; stable != nil {
+			c.addTable(newTable(ch.id, &ch.o, stable))
+		} else {
+			orphans = append(orphans, ch.id)
+		}
+	}
+	err = walk(txn, []byte{keySpan}, func(key, _ []byte) error {
+		if t := c.byID[objectID(binary.BigEndian.Uint64(key[1:]))]; t != nil {
+			t.widen(uint32(key[tableKeyBytes]))
+		}
+		return nil
+	})
+	return c, orphans, err
+}
+
+// walk calls do for every key with this prefix. Key and value are valid until
+// do returns.
+func walk(txn *badger.Txn, prefix []byte, do func(key, value []byte) error) error {
+	opts := badger.IteratorOptions{Prefix: prefix}
+	it := txn.NewIterator(opts)
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		item := it.Item()
+		if err := item.Value(func(value []byte) error { return do(item.Key(), value) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}

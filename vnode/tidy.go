@@ -1,0 +1,317 @@
+package vnode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+)
+
+const (
+	// smallRows is below how many rows a block is worth merging with others.
+	smallRows = 512
+	// mergeAfter is how many small blocks a table gets before they are merged.
+	mergeAfter = 64
+	// mergeRows and mergeBytes bound what one merge holds in memory, and make
+	// sure that it fits into one transaction.
+	mergeRows  = 4 * blockRows
+	mergeBytes = 1 << 20
+	// deleteAtOnce is how many keys one transaction of a clean-up deletes.
+	deleteAtOnce = 1000
+)
+
+// tidy works in the background of a replica: it merges small blocks, removes
+// the blocks of dropped tables and those that are older than what is kept. All
+// of it is local: nothing that a reader or a digest sees changes.
+//
+// It is the only one that removes blocks.
+type tidy struct {
+	v     *Vnode
+	token chan struct{} // holds a token while there may be something to do
+
+	mu struct {
+		sync.Mutex
+		small   map[objectID]*smallBlocks
+		ready   []objectID // tables that have mergeAfter small blocks
+		dropped []objectID
+		cleaned map[objectID]bool // their blocks are gone, not yet for ever
+	}
+
+	// ---- owned by run ----
+	expired  int64 // what is older was removed already
+	surveyed bool
+}
+
+func newTidy(v *Vnode) *tidy {
+	t := &tidy{v: v, token: make(chan struct{}, 1)}
+	t.mu.cleaned = make(map[objectID]bool)
+	t.mu.small = make(map[objectID]*smallBlocks)
+	return t
+}
+
+// wake makes run look for something to do.
+func (y *tidy) wake() {
+	select {
+	case y.token <- struct{}{}:
+	default:
+	}
+}
+
+// smallBlocks is what is known of the small blocks of a table.
+type smallBlocks struct {
+	count int   // since the last merge
+	from  int64 // where the first of them starts that may still be merged
+}
+
+// note counts a small block of a table.
+func (y *tidy) note(t *Table, first int64) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	s := y.mu.small[t.id]
+	if s == nil {
+		s = &smallBlocks{from: first}
+		y.mu.small[t.id] = s
+	}
+	s.from = min(s.from, first)
+	if s.count++; s.count == mergeAfter {
+		y.mu.ready = append(y.mu.ready, t.id)
+	}
+}
+
+// begin takes a table's small blocks into work.
+func (y *tidy) begin(of objectID) (from int64) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	s := y.mu.small[of]
+	if s == nil {
+		return math.MaxInt64
+	}
+	from = s.from
+	s.count, s.from = 0, math.MaxInt64
+	return from
+}
+
+// rest says where the small blocks start that a merge left.
+func (y *tidy) rest(of objectID, from int64) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if s := y.mu.small[of]; s != nil {
+		s.from = min(s.from, from)
+	}
+}
+
+// drop has the blocks of an object that was dropped removed.
+func (y *tidy) drop(of objectID) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.mu.dropped = append(y.mu.dropped, of)
+	delete(y.mu.cleaned, of)
+	delete(y.mu.small, of)
+}
+
+// gone is the dropped objects of which nothing is left. Once a sync has made
+// that last, forget is called with them.
+func (y *tidy) gone() []objectID {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	return slices.Sorted(maps.Keys(y.mu.cleaned))
+}
+
+func (y *tidy) forget(gone []objectID) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	for _, of := range gone {
+		delete(y.mu.cleaned, of)
+	}
+}
+
+// run works until ctx ends. A failure is logged and tried again when something
+// was applied: the data is safe either way.
+func (y *tidy) run(ctx context.Context) {
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-y.token:
+		}
+		err := y.work(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			y.v.log.Warn("background work fails", "err", err)
+		case err == nil && failing:
+			y.v.log.Info("background work goes on")
+		}
+		failing = err != nil
+	}
+}
+
+func (y *tidy) work(ctx context.Context) error {
+	if !y.surveyed {
+		if err := y.survey(ctx); err != nil {
+			return err
+		}
+		y.surveyed = true
+	}
+	for ctx.Err() == nil {
+		y.mu.Lock()
+		var dropped, ready objectID
+		switch {
+		case len(y.mu.dropped) > 0:
+			dropped = y.mu.dropped[0]
+			y.mu.dropped = y.mu.dropped[1:]
+		case len(y.mu.ready) > 0:
+			ready = y.mu.ready[0]
+			y.mu.ready = y.mu.ready[1:]
+		}
+		y.mu.Unlock()
+		switch {
+		case dropped != 0:
+			if err := y.clean(ctx, dropped); err != nil {
+				y.drop(dropped)
+				return err
+			}
+		case ready != 0:
+			if err := y.merge(ctx, ready); err != nil {
+				return fmt.Errorf("merge blocks of table %d: %w", ready, err)
+			}
+		default:
+			return y.expire(ctx)
+		}
+	}
+	return ctx.Err()
+}
+
+// survey counts the small blocks that a former run left.
+func (y *tidy) survey(ctx context.Context) error {
+	txn := y.v.db.NewTransaction(false)
+	defer txn.Discard()
+	var t *Table
+	return walk(txn, []byte{keyBlock}, func(key, value []byte) error {
+		k, err := parseBlockKey(key, y.v.cfg.Cluster)
+		if err != nil {
+			return err
+		}
+		if t == nil || t.id != k.table {
+			t = y.v.catalog.tableOf(k.table)
+		}
+		h, err := parseHead(value)
+		if err == nil && t != nil && h.rows < smallRows {
+			y.note(t, h.first)
+		}
+		return cmp.Or(err, ctx.Err())
+	})
+}
+
+// clean removes what is left of a dropped object.
+func (y *tidy) clean(ctx context.Context, of objectID) error {
+	if y.v.catalog.tableOf(of) != nil { // a replay made it again
+		return nil
+	}
+	// A child of a dropped super table still has its record. It gives way to a
+	// mark, so that the blocks are found again whatever a power cut leaves.
+	b := newBatch(y.v.db)
+	defer b.discard()
+	if err := b.delete(appendObjectKey(nil, keyObject, of)); err != nil {
+		return err
+	}
+	if err := b.set(appendObjectKey(nil, keyDropped, of), nil); err != nil {
+		return err
+	}
+	if err := b.commit(); err != nil {
+		return err
+	}
+	for _, prefix := range []byte{keyBlock, keySpan} {
+		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			keys, err := y.keys(appendObjectKey(nil, prefix, of), nil)
+			if err != nil {
+				return fmt.Errorf("remove dropped table %d: %w", of, err)
+			}
+			more = len(keys) == deleteAtOnce
+			if err := y.remove(keys); err != nil {
+				return fmt.Errorf("remove dropped table %d: %w", of, err)
+			}
+		}
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.mu.cleaned[of] = true
+	return nil
+}
+
+// keys is up to deleteAtOnce keys with a prefix that pick, unless nil, wants.
+func (y *tidy) keys(prefix []byte, pick func(key, value []byte) (want, more bool)) ([][]byte, error) {
+	txn := y.v.db.NewTransaction(false)
+	defer txn.Discard()
+	var keys [][]byte
+	err := walk(txn, prefix, func(key, value []byte) error {
+		want, more := true, true
+		if pick != nil {
+			want, more = pick(key, value)
+		}
+		if want {
+			keys = append(keys, slices.Clone(key))
+		}
+		if !more || len(keys) == deleteAtOnce {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return keys, err
+}
+
+func (y *tidy) remove(keys [][]byte) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	b := newBatch(y.v.db)
+	defer b.discard()
+	for _, key := range keys {
+		if err := b.delete(key); err != nil {
+			return err
+		}
+	}
+	return b.commit()
+}
+
+// expire removes blocks that lie wholly before what is kept, once in a
+// hundredth of the time that things are kept.
+func (y *tidy) expire(ctx context.Context) error {
+	oldest := y.v.oldest(y.v.position().stamp)
+	step := int64(y.v.cfg.Keep/y.v.cfg.Precision.Unit()) / 100
+	if oldest < y.expired+step && y.expired != 0 {
+		return nil
+	}
+	for _, t := range y.v.catalog.all() {
+		for more := true; more; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			keys, err := y.keys(appendObjectKey(nil, keyBlock, t.id), func(key, value []byte) (bool, bool) {
+				h, err := parseHead(value)
+				return err == nil && h.last < oldest, err == nil && h.first < oldest
+			})
+			if err != nil {
+				return fmt.Errorf("remove old rows of table %s: %w", t.Name, err)
+			}
+			more = len(keys) == deleteAtOnce
+			if err := y.remove(keys); err != nil {
+				return fmt.Errorf("remove old rows of table %s: %w", t.Name, err)
+			}
+		}
+	}
+	y.expired = oldest
+	return nil
+}
