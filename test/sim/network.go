@@ -1,0 +1,216 @@
+package main
+
+import (
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+)
+
+// network carries frames between boxes as a cheap switch would: 0.1 to 0.4 ms
+// with spikes to 5 ms, which reorder, and 0.5 % twice. What a script or the
+// chaos adds is loss, and cuts in one direction.
+//
+// It also keeps what TCP tells a process about its peers. A killed process
+// resets its connections, and a redial is refused; a machine without power, or
+// behind a cut, leaves its peers' connections half open until a time-out. A
+// frame belongs to the connection it was sent on and dies with it. On a
+// connection that outlives a cut, some of what was sent meanwhile comes late.
+type network struct {
+	w      *world
+	boxes  []*box
+	loss   float64       // of every frame
+	slow   time.Duration // added to every frame's delay
+	paths  map[[2]int]*path
+	epochs uint64 // connections made so far
+	frames map[[2]int]int
+}
+
+// path is one direction between two boxes.
+type path struct {
+	cut  bool
+	held []func()
+	conn uint64 // what the sender thinks: its connection's number, or 0
+	cuts uint64 // cuts so far, to know an old time-out
+}
+
+const (
+	heldFrames  = 64
+	spikeChance = 0.004
+	twiceChance = 0.005
+)
+
+func newNetwork(w *world) *network {
+	return &network{w: w, paths: map[[2]int]*path{}, frames: map[[2]int]int{}}
+}
+
+func (n *network) add(b *box) {
+	b.at = len(n.boxes)
+	n.boxes = append(n.boxes, b)
+	for _, o := range n.boxes {
+		n.paths[[2]int{b.at, o.at}] = &path{}
+		n.paths[[2]int{o.at, b.at}] = &path{}
+	}
+}
+
+func (n *network) path(from, to *box) *path { return n.paths[[2]int{from.at, to.at}] }
+
+func (n *network) delay() time.Duration {
+	if n.w.chance(spikeChance) {
+		return n.slow + n.w.between(time.Millisecond, 5*time.Millisecond)
+	}
+	return n.slow + n.w.between(100*time.Microsecond, 400*time.Microsecond)
+}
+
+// send carries a frame. The frame is the receiver's from now on, unless it
+// arrives twice: no receiver may change it.
+func (n *network) send(from, to *box, class peer.Class, deliver func()) {
+	p := n.path(from, to)
+	conn := p.conn
+	if conn == 0 {
+		return
+	}
+	n.frames[[2]int{from.at, to.at}]++
+	arrive := func() {
+		if n.path(to, from).conn == conn && to.up {
+			deliver()
+		}
+	}
+	if p.cut {
+		if len(p.held) < heldFrames && n.w.chance(0.5) {
+			p.held = append(p.held, arrive)
+		}
+		return
+	}
+	if n.loss > 0 && n.w.chance(n.loss) {
+		return
+	}
+	n.w.after(n.delay(), arrive)
+	if n.w.chance(twiceChance) {
+		n.w.after(n.delay(), arrive)
+	}
+}
+
+// cut stops everything from one box to another, in this direction only.
+func (n *network) cut(from, to *box) {
+	p := n.path(from, to)
+	if p.cut {
+		return
+	}
+	p.cut = true
+	p.cuts++
+	cuts := p.cuts
+	n.w.tracef("cut %s>%s", from.name, to.name)
+	n.w.after(n.w.between(time.Second, 3*time.Second), func() {
+		if p.cut && p.cuts == cuts {
+			n.drop(from, to)
+			n.drop(to, from)
+		}
+	})
+}
+
+func (n *network) cutBoth(a, b *box) { n.cut(a, b); n.cut(b, a) }
+
+// heal undoes cut. What a living connection held comes late.
+func (n *network) heal(from, to *box) {
+	p := n.path(from, to)
+	if !p.cut {
+		return
+	}
+	p.cut = false
+	n.w.tracef("heal %s>%s", from.name, to.name)
+	for _, arrive := range p.held {
+		n.w.after(n.w.between(0, 250*time.Millisecond), arrive)
+	}
+	p.held = nil
+	n.dialSoon(from, to)
+}
+
+func (n *network) healBoth(a, b *box) { n.heal(a, b); n.heal(b, a) }
+
+func (n *network) healAll() {
+	n.loss, n.slow = 0, 0
+	for _, a := range n.boxes {
+		for _, b := range n.boxes {
+			n.heal(a, b)
+		}
+	}
+}
+
+// drop ends what from thinks is a connection to to.
+func (n *network) drop(from, to *box) {
+	if p := n.path(from, to); p.conn != 0 {
+		p.conn = 0
+		from.linked(to, consensus.LinkDown)
+		n.dialSoon(from, to)
+	}
+}
+
+// gone tells the peers of b that its process (reset) or its machine is gone.
+func (n *network) gone(b *box, reset bool) {
+	for _, o := range n.boxes {
+		if o == b {
+			continue
+		}
+		n.path(b, o).conn = 0
+		p := n.path(o, b)
+		conn := p.conn
+		if conn == 0 {
+			continue
+		}
+		if !reset || n.path(b, o).cut {
+			n.w.after(n.w.between(time.Second, 3*time.Second), func() {
+				if p.conn == conn {
+					n.drop(o, b)
+				}
+			})
+			continue
+		}
+		life := b.life
+		n.w.after(n.delay()+n.delay(), func() {
+			if p.conn != conn {
+				return
+			}
+			p.conn = 0
+			state := consensus.LinkRefused
+			if b.life != life || b.up || p.cut || n.path(b, o).cut {
+				state = consensus.LinkDown
+			}
+			o.linked(b, state)
+			n.dialSoon(o, b)
+		})
+	}
+}
+
+// dialSoon keeps trying until a and b are connected.
+func (n *network) dialSoon(a, b *box) {
+	if a == b || a.witness && b.witness {
+		return
+	}
+	if a.at > b.at {
+		a, b = b, a
+	}
+	if a.dialing[b.at] {
+		return
+	}
+	a.dialing[b.at] = true
+	n.w.after(n.w.between(5*time.Millisecond, 80*time.Millisecond), func() { n.dial(a, b) })
+}
+
+func (n *network) dial(a, b *box) {
+	a.dialing[b.at] = false
+	there, back := n.path(a, b), n.path(b, a)
+	if !a.up || !b.up || there.conn == back.conn && there.conn != 0 {
+		return // start dials again
+	}
+	if there.cut || back.cut || a.paused || b.paused {
+		n.dialSoon(a, b)
+		return
+	}
+	n.drop(a, b)
+	n.drop(b, a)
+	n.epochs++
+	there.conn, back.conn = n.epochs, n.epochs
+	a.linked(b, consensus.LinkUp)
+	b.linked(a, consensus.LinkUp)
+}

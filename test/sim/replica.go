@@ -1,0 +1,95 @@
+package main
+
+import (
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// replica is the state machine of one group on one host, with its apply worker.
+// Like Badger it may keep more over a death than its last checkpoint, never
+// less; what it is given again must be the same.
+type replica struct {
+	group   *group
+	host    *host
+	id      id.Replica
+	applied id.Index
+	durable id.Index // of the last checkpoint
+	leads   bool     // it was told so
+	queue   []consensus.Apply
+	busy    bool
+	handed  id.Index // Index of the last Apply that came
+	first   bool     // no Apply came yet in this life
+	pending map[id.Index]*request
+	answers map[id.Replica]answer
+	shutIn  id.Term // the term in which its feed is shut since an earlier step
+}
+
+func (h *host) newReplica(g *group, r id.Replica) *replica {
+	x := &replica{group: g, host: h, id: r, applied: 1, durable: 1, handed: 1, first: true, pending: map[id.Index]*request{}, answers: map[id.Replica]answer{}}
+	h.replicas[g.id] = x
+	g.checkpointLater(x)
+	return x
+}
+
+// restart is what the state machine does after a death.
+func (r *replica) restart() {
+	r.applied = r.durable
+	r.handed = r.durable
+	r.first = true
+	r.queue, r.busy, r.leads, r.shutIn = nil, false, false, 0
+	r.pending, r.answers = map[id.Index]*request{}, map[id.Replica]answer{}
+	r.group.checkpointLater(r)
+}
+
+func (g *group) checkpointLater(r *replica) {
+	r.host.later(r.host.w.between(300*time.Millisecond, 2*time.Second), func() {
+		if r.applied > r.durable && !r.host.paused {
+			r.durable = r.applied
+			r.host.post(consensus.Checkpointed{Group: g.id, Index: r.durable})
+		}
+		g.checkpointLater(r)
+	})
+}
+
+// take queues committed entries for the apply worker.
+func (r *replica) take(e consensus.Apply) {
+	r.group.checkApply(r, e)
+	r.handed = e.Index
+	r.queue = append(r.queue, e)
+	if !r.busy {
+		r.busy = true
+		r.work()
+	}
+}
+
+func (r *replica) work() {
+	h := r.host
+	h.later(h.w.between(10*time.Microsecond, 150*time.Microsecond), func() {
+		if h.paused {
+			r.work()
+			return
+		}
+		e := r.queue[0]
+		r.queue = r.queue[1:]
+		before := r.applied
+		r.applied = max(r.applied, e.Index)
+		h.post(consensus.Applied{Group: r.group.id, Index: e.Index})
+		for _, x := range e.Entries {
+			if q := r.pending[x.Index]; q != nil {
+				delete(r.pending, x.Index)
+				r.group.outcome(r, q, x, before)
+			}
+		}
+		for i, q := range r.pending {
+			if i <= e.Index { // an entry without data took its place
+				delete(r.pending, i)
+				q.lost()
+			}
+		}
+		if r.busy = len(r.queue) > 0; r.busy {
+			r.work()
+		}
+	})
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/wal"
+	"github.com/tarbitrator/tarbitrator/internal/wal/waltest"
+)
+
+// realLog is what the simulation uses of wal.Log: the real code, over a disk
+// that knows process death and power loss.
+type realLog interface {
+	consensus.LogReader
+	Append([]wal.Op) error
+	Flush() error
+	Sync() error
+	Maintain() (bool, error)
+	Full() bool
+	Sequence() uint64
+	Close() error
+}
+
+// storage is a host's disk with its log, and the shadow that says what must be
+// on it. It syncs one batch at a time, as wal.Writer does.
+type storage struct {
+	h    *host
+	disk *waltest.Disk
+	log  realLog
+
+	written  shadows // all that was appended
+	durable  shadows // all that was synced
+	unsynced []step  // the difference, oldest first
+	flushed  int     // so many of them were handed to the kernel
+
+	appended uint64 // Seq of the last Write that was appended
+	syncing  bool
+	sequence uint64 // of the log when it was last looked at
+
+	slow      time.Duration // added to every sync
+	hungUntil time.Duration // no sync ends before
+	full      bool
+}
+
+// logOptions make a small log, so that a run sees segments end and come again
+// and entries come from the disk.
+var logOptions = wal.Options{SegmentBytes: 64 << 10, CacheBytes: 64 << 10, ID: 1}
+
+func (s *storage) init(h *host) {
+	s.h = h
+	s.disk = waltest.NewDisk(h.w.rng.Uint64())
+	s.durable = shadows{}
+}
+
+// open recovers the log and checks what it found. Whatever it reports counts as
+// durable from here on: that is the promise of wal.Open.
+func (s *storage) open() {
+	w := s.h.w
+	log, err := wal.Open(s.disk, logOptions)
+	if err != nil {
+		w.fail("disk", "%s: open the log: %v", s.h.name, err)
+	}
+	got, err := read(log)
+	if err == nil {
+		err = checkRecovered(s.durable, s.unsynced, got)
+	}
+	if err != nil {
+		w.fail("disk", "%s: recovery: %v", s.h.name, err)
+	}
+	if seq := log.Sequence(); seq < s.sequence {
+		w.fail("disk", "%s: the log's sequence went from %d to %d", s.h.name, s.sequence, seq)
+	}
+	s.log, s.durable, s.written, s.unsynced, s.flushed = log, got, copyOf(got), nil, 0
+	s.appended, s.syncing, s.sequence, s.full = 0, false, log.Sequence(), false
+}
+
+func copyOf(all shadows) shadows {
+	c := shadows{}
+	for g, s := range all {
+		d := *s
+		d.entries = append([]entry(nil), s.entries...)
+		c[g] = &d
+	}
+	return c
+}
+
+// holds reports whether the log has a record of the group.
+func (s *storage) holds(g id.Group) bool { return s.written[g] != nil }
+
+// write appends, and sees to it that a sync comes.
+func (s *storage) write(e consensus.Write) {
+	w := s.h.w
+	if e.Seq != s.appended+1 {
+		w.fail("face", "%s: Write %d after %d", s.h.name, e.Seq, s.appended)
+	}
+	if err := s.log.Append(e.Ops); err != nil {
+		if errors.Is(err, wal.ErrFull) {
+			w.fail("disk", "%s: the machine appended entries to a full log", s.h.name)
+		}
+		w.fail("disk", "%s: append: %v", s.h.name, err)
+	}
+	s.appended = e.Seq
+	for i := range e.Ops {
+		w.checkOp(s.h, s.written[e.Ops[i].Group], &e.Ops[i])
+		for _, st := range steps(&e.Ops[i]) {
+			s.written.apply(st)
+			s.unsynced = append(s.unsynced, st)
+		}
+	}
+	if !s.syncing {
+		s.syncing = true
+		s.h.later(w.between(time.Microsecond, 10*time.Microsecond), s.sync)
+	}
+}
+
+// sync hands everything to the kernel and waits for the disk. When within that
+// time it becomes durable is the disk's business.
+func (s *storage) sync() {
+	w := s.h.w
+	if s.h.paused { // the goroutine is frozen too
+		s.h.later(time.Millisecond, s.sync)
+		return
+	}
+	target := s.appended
+	s.must("flush", s.log.Flush())
+	s.flushed = len(s.unsynced)
+	early := w.chance(0.5) && s.hungUntil <= w.now
+	if early {
+		s.synced()
+	}
+	took := s.slow + w.between(60*time.Microsecond, 300*time.Microsecond)
+	if w.chance(0.002) {
+		took += w.between(0, 20*time.Millisecond)
+	}
+	s.finish(took, target, early)
+}
+
+func (s *storage) finish(wait time.Duration, target uint64, early bool) {
+	s.h.later(wait, func() {
+		w := s.h.w
+		if more := s.hungUntil - w.now; more > 0 {
+			s.finish(min(more, 50*time.Millisecond), target, early)
+			return
+		}
+		if !early {
+			s.synced()
+		}
+		s.syncing = false
+		s.h.post(consensus.Written{Seq: target})
+		s.watchSpace()
+		if s.appended > target {
+			s.syncing = true
+			s.h.later(w.between(time.Microsecond, 10*time.Microsecond), s.sync)
+			return
+		}
+		if w.chance(0.3) {
+			_, err := s.log.Maintain()
+			s.must("maintain", err)
+		}
+	})
+}
+
+// synced makes everything durable that was flushed.
+func (s *storage) synced() {
+	s.must("sync", s.log.Sync())
+	touched := map[id.Group]bool{}
+	for _, st := range s.unsynced[:s.flushed] {
+		s.durable.apply(st)
+		touched[st.group] = true
+	}
+	s.unsynced, s.flushed = s.unsynced[s.flushed:], 0
+	s.sequence = s.log.Sequence()
+	for _, g := range s.h.w.groups {
+		if touched[g.id] {
+			g.checkBehind(s.h)
+		}
+	}
+}
+
+func (s *storage) must(act string, err error) {
+	if err != nil {
+		s.h.w.fail("disk", "%s: %s: %v", s.h.name, act, err)
+	}
+}
+
+// watchSpace tells the machine when the log has room, and when not.
+func (s *storage) watchSpace() {
+	if full := s.log.Full(); full != s.full {
+		s.full = full
+		s.h.post(consensus.DiskSpace{Full: full})
+	}
+}
+
+// die is what a death does to the disk.
+func (s *storage) die(process bool) {
+	if process {
+		s.disk.Kill()
+	} else {
+		s.disk.PowerOff()
+	}
+	s.log = nil
+	s.syncing = false
+}
+
+// hang lets no sync end before d from now.
+func (h *host) hang(d time.Duration) {
+	h.w.tracef("%s: disk hangs for %v", h.name, d)
+	h.store.hungUntil = max(h.store.hungUntil, h.w.now+d)
+}
+
+// forget takes one group out of a dead host's log, as a careless operator might.
+func (s *storage) forget(g id.Group) {
+	s.must("open", s.surgery(func(log realLog) error {
+		return log.Append([]wal.Op{{Group: g, Drop: true}})
+	}))
+	delete(s.durable, g)
+}
+
+// surgery changes a dead host's log.
+func (s *storage) surgery(do func(realLog) error) error {
+	log, err := wal.Open(s.disk, logOptions)
+	if err != nil {
+		return err
+	}
+	if s.durable, err = read(log); err != nil {
+		return err
+	}
+	s.unsynced = nil
+	if err := do(log); err != nil {
+		return err
+	}
+	if err := log.Flush(); err != nil {
+		return err
+	}
+	if err := log.Sync(); err != nil {
+		return err
+	}
+	return log.Close()
+}
+
+// backup copies the disk as it is now.
+func (s *storage) backup() *waltest.Disk {
+	c := s.disk.Clone(s.h.w.rng.Uint64())
+	c.Kill() // whoever wrote the original does not hold the copy
+	return c
+}
+
+// restore puts a backup in place of a dead host's disk. State machines restart
+// from the marks in it.
+func (s *storage) restore(backup *waltest.Disk) {
+	s.disk, s.sequence = backup, 0
+	s.must("restore", s.surgery(func(realLog) error { return nil }))
+	s.unsynced = nil
+	for g, r := range s.h.replicas {
+		r.durable = 1
+		if d := s.durable[g]; d != nil {
+			r.durable = d.mark
+		}
+	}
+}
