@@ -94,6 +94,12 @@ func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
 		if known && sender.Witness && id.Term(r.GetTerm()) <= g.hardTerm() {
 			return // a witness acknowledges feeds, not appends
 		}
+		if r.GetIndex() == 0 && !r.GetReject() && id.Term(r.GetTerm()) == g.hardTerm() {
+			// No acknowledgement, but the library's word to a leader of an older
+			// term, this one once. Taken for one it would have the library send
+			// from entry 1, which no log has, and then nothing at all.
+			return
+		}
 		m.answeredInTerm(g, from, r)
 	case raftpb.MsgHeartbeatResp:
 		m.answeredInTerm(g, from, r)
