@@ -102,11 +102,9 @@ func (m Moment) coerceTime(v Value, p Precision) (Value, *Error) {
 	case TypeUBigInt:
 		return out, outOfRange(v, &Column{Type: TypeTimestamp})
 	case TypeVarchar:
-		var err error
-		if out.Int, err = ParseTime(v.Text, m.Zone, p); err != nil {
-			return out, err.(*Error)
-		}
-		return out, nil
+		ts, err := timeText(v.Text, m.Zone, p)
+		out.Int = ts
+		return out, err
 	}
 	return out, mismatch(v, &Column{Type: TypeTimestamp})
 }

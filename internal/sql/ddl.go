@@ -133,9 +133,9 @@ func (p *parser) endPoint() EndPoint {
 		p.pos = p.tok.pos + len(written)
 		p.advance()
 	}
-	ep, err := ParseEndPoint(written)
+	ep, err := parseEndPoint(written)
 	if err != nil {
-		p.fail(err.(*Error))
+		p.fail(err)
 	}
 	if ep.Port == 0 && p.accept("port") {
 		n := p.uint(1<<16 - 1)
@@ -163,6 +163,11 @@ const maxHost = 128
 // ParseEndPoint reads host:port, or a host alone: a name, an IPv4 address, or an
 // IPv6 address in brackets.
 func ParseEndPoint(s string) (EndPoint, error) {
+	ep, err := parseEndPoint(s)
+	return ep, err.orNil()
+}
+
+func parseEndPoint(s string) (EndPoint, *Error) {
 	host, port := strings.TrimSpace(s), ""
 	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
 		host, port = host[:i], host[i+1:]

@@ -40,6 +40,14 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Text }
 
+// orNil is e as an error: a nil *Error is no error.
+func (e *Error) orNil() error {
+	if e == nil {
+		return nil
+	}
+	return e
+}
+
 // errorf makes an Error.
 func errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Text: fmt.Sprintf(format, args...)}

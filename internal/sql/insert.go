@@ -40,7 +40,7 @@ const maxCells = 4 << 20
 func (s *Insert) String() string { return s.p.src }
 
 // Err is what is wrong with the statement, as far as it was read.
-func (s *Insert) Err() error { return s.p.error() }
+func (s *Insert) Err() error { return s.p.err.orNil() }
 
 // Target is the table that Next found.
 func (s *Insert) Target() Target { return s.target }
@@ -303,10 +303,7 @@ func (r *reader) value(c *slot, i int) int {
 	for err == nil && v.Type == TypeTimestamp && (p.isSymbol("+") || p.isSymbol("-")) {
 		minus := p.isSymbol("-")
 		p.advance()
-		var shifted error
-		if v.Int, shifted = shift(v.Int, p.duration(), minus, r.precision); shifted != nil {
-			err = shifted.(*Error)
-		}
+		v.Int, err = shift(v.Int, p.duration(), minus, r.precision)
 		if p.err != nil {
 			return -1
 		}
@@ -407,7 +404,7 @@ func (r *reader) wordConstant() Value {
 		}
 		ts, err := stepsOf(at, r.precision)
 		if err != nil {
-			p.fail(err.(*Error))
+			p.fail(err)
 		}
 		return Value{Type: TypeTimestamp, Int: ts}
 	}

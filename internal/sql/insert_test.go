@@ -169,7 +169,7 @@ func TestInsertValues(t *testing.T) {
 				statement = fmt.Sprintf("INSERT INTO t (i8, ts) VALUES (1, %s)", tt.sql)
 			}
 			_, batches, err := readAll(statement)
-			got := ""
+			var got string
 			if e := (*Error)(nil); errors.As(err, &e) {
 				got = fmt.Sprintf("0x%04X", uint16(e.Code))
 				if e.Code != CodeSyntax && !strings.Contains(e.Text, "row 1, column "+tt.column) {

@@ -254,9 +254,9 @@ func minutesText(n int64) string {
 
 // applied is Apply for the parser.
 func (p *parser) applied(base DatabaseOptions, given []Setting) DatabaseOptions {
-	o, err := Apply(base, given)
-	if err != nil && p.err == nil {
-		p.fail(err.(*Error))
+	o, err := apply(base, given)
+	if err != nil {
+		p.fail(err)
 	}
 	return o
 }
@@ -264,10 +264,17 @@ func (p *parser) applied(base DatabaseOptions, given []Setting) DatabaseOptions 
 // Apply is base with what a statement gives put into it, or what does not fit
 // together.
 func Apply(base DatabaseOptions, given []Setting) (DatabaseOptions, error) {
+	o, err := apply(base, given)
+	return o, err.orNil()
+}
+
+func apply(base DatabaseOptions, given []Setting) (DatabaseOptions, *Error) {
 	fixed := false // DURATION was given
 	for _, s := range given {
 		o := optionsByName[s.Option]
 		switch {
+		case o == nil, o.form != formText && len(s.Ints) == 0:
+			return base, errorf(CodeDatabaseOpt, "Invalid database option: %s", clip(s.Option))
 		case s.Option == "keep":
 			for i := range base.KeepMinutes {
 				base.KeepMinutes[i] = s.Ints[min(i, len(s.Ints)-1)]

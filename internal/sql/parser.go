@@ -57,14 +57,6 @@ func newParser(statement string) parser {
 	return p
 }
 
-// error is the first error as an error, nil if there is none.
-func (p *parser) error() error {
-	if p.err == nil {
-		return nil
-	}
-	return p.err
-}
-
 func (p *parser) fail(e *Error) {
 	if p.err == nil {
 		p.err = e

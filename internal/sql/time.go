@@ -17,6 +17,11 @@ type Moment struct {
 // date alone. Without an offset it is local to zone. Decimals beyond the
 // precision are cut.
 func ParseTime(s string, zone *time.Location, p Precision) (int64, error) {
+	ts, err := timeText(s, zone, p)
+	return ts, err.orNil()
+}
+
+func timeText(s string, zone *time.Location, p Precision) (int64, *Error) {
 	t, ok := parseTime(s, zone)
 	if !ok {
 		return 0, errorf(CodeValueType, "Invalid value type: '%s' is not a time", clip(s))
@@ -25,7 +30,7 @@ func ParseTime(s string, zone *time.Location, p Precision) (int64, error) {
 }
 
 // stepsOf is t in precision p, unless 64 bits don't hold it.
-func stepsOf(t time.Time, p Precision) (int64, error) {
+func stepsOf(t time.Time, p Precision) (int64, *Error) {
 	if p == Nanosecond && (t.Before(firstNano) || t.After(lastNano)) {
 		return 0, errorf(CodeOutOfRange, "Value out of range: %s is beyond 64 bits of nanoseconds", t.Format(time.RFC3339))
 	}
@@ -34,7 +39,7 @@ func stepsOf(t time.Time, p Precision) (int64, error) {
 
 var firstNano, lastNano = time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
 
-// parseTime does the work of ParseTime. It allocates nothing.
+// parseTime reads what ParseTime does. It allocates nothing.
 func parseTime(s string, zone *time.Location) (time.Time, bool) {
 	var f fields
 	f.s = s
@@ -161,13 +166,18 @@ func (m Moment) today() time.Time {
 // Time is the timestamp that a constant expression stands for in precision p: an
 // integer, a quoted time, NOW or TODAY, and any of them plus or minus durations.
 func (m Moment) Time(e Expr, p Precision) (int64, error) {
+	ts, err := m.constantTime(e, p)
+	return ts, err.orNil()
+}
+
+func (m Moment) constantTime(e Expr, p Precision) (int64, *Error) {
 	switch e := e.(type) {
 	case *Literal:
 		switch e.Value.Type {
 		case TypeBigInt:
 			return e.Value.Int, nil
 		case TypeVarchar:
-			return ParseTime(e.Value.Text, m.Zone, p)
+			return timeText(e.Value.Text, m.Zone, p)
 		}
 	case *Call:
 		if len(e.Args) == 0 && e.Name == "now" {
@@ -181,7 +191,7 @@ func (m Moment) Time(e Expr, p Precision) (int64, error) {
 		if !ok || e.Op != OpAdd && e.Op != OpSub {
 			break
 		}
-		base, err := m.Time(e.X, p)
+		base, err := m.constantTime(e.X, p)
 		if err != nil {
 			return 0, err
 		}
@@ -191,7 +201,7 @@ func (m Moment) Time(e Expr, p Precision) (int64, error) {
 }
 
 // shift is base plus or minus a duration.
-func shift(base int64, d Duration, minus bool, p Precision) (int64, error) {
+func shift(base int64, d Duration, minus bool, p Precision) (int64, *Error) {
 	steps, ok := d.Steps(p)
 	if !ok {
 		return 0, errorf(CodeValueType, "Invalid value type: %s: months and years are for windows only", d)
