@@ -123,8 +123,16 @@ func (g *group) dataVoters() []id.Replica {
 	return list
 }
 
-// match is the last entry that a member is known to hold durably.
-func (g *group) match(r id.Replica) id.Index { return id.Index(g.progress[r].Match) }
+// match is the last entry that a member is known to hold durably. The library
+// takes a new leader's whole log for durable, which it need not be: its disk may
+// hang.
+func (g *group) match(r id.Replica) id.Index {
+	i := id.Index(g.progress[r].Match)
+	if r == g.self {
+		i = min(i, g.log.durable)
+	}
+	return i
+}
 
 // commit is what Raft has committed as far as this replica knows.
 func (g *group) commit() id.Index { return id.Index(g.node.BasicStatus().GetCommit()) }
