@@ -103,20 +103,6 @@ func (v *View) newGroup(database string, hosts []Dnode, now time.Time) Group {
 	return g
 }
 
-func (c AlterDatabase) apply(v *View, _ time.Time) Result {
-	i := slices.IndexFunc(v.Databases, func(d Database) bool { return d.Name == c.Name })
-	if i < 0 {
-		return refuse(CodeNoDatabase, "Database not exist: %s", c.Name)
-	}
-	options := v.Databases[i].Options
-	options.KeepMinutes = c.KeepMinutes
-	if err := options.Check(); err != nil {
-		return refuseWith(err)
-	}
-	v.Databases[i].Options = options
-	return Result{}
-}
-
 func (c DropDatabase) apply(v *View, _ time.Time) Result {
 	i := slices.IndexFunc(v.Databases, func(d Database) bool { return d.Name == c.Name })
 	if i < 0 {

@@ -66,7 +66,6 @@ const (
 	kindAddMember      kind = 15
 	kindSetVoters      kind = 16
 	kindForgetMember   kind = 17
-	kindAlterDatabase  kind = 18
 )
 
 // kinds makes an empty command of each kind.
@@ -88,7 +87,6 @@ var kinds = map[kind]func() Command{
 	kindAddMember:      func() Command { return new(AddMember) },
 	kindSetVoters:      func() Command { return new(SetVoters) },
 	kindForgetMember:   func() Command { return new(ForgetMember) },
-	kindAlterDatabase:  func() Command { return new(AlterDatabase) },
 }
 
 const (
@@ -211,12 +209,6 @@ type (
 		Candidates []id.Host
 	}
 
-	// AlterDatabase changes what can be changed later: KEEP.
-	AlterDatabase struct {
-		Name        string
-		KeepMinutes int64
-	}
-
 	// DropDatabase frees the name and dooms the shards.
 	DropDatabase struct{ Name string }
 
@@ -279,4 +271,3 @@ func (SetArbitrator) kind() kind  { return kindSetArbitrator }
 func (AddMember) kind() kind      { return kindAddMember }
 func (SetVoters) kind() kind      { return kindSetVoters }
 func (ForgetMember) kind() kind   { return kindForgetMember }
-func (AlterDatabase) kind() kind  { return kindAlterDatabase }

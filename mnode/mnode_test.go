@@ -53,7 +53,6 @@ func everyCommand() []Command {
 		AddMember{Group: 1, Dnode: 2, UUID: uuidB},
 		SetVoters{Group: 1, Voters: []id.Replica{1, 2, 3}},
 		ForgetMember{Group: 1, Replica: 3},
-		AlterDatabase{Name: "demo", KeepMinutes: 60 * 24},
 	}
 }
 

@@ -44,7 +44,6 @@ type GroupReport struct {
 	Mode    consensus.Mode
 	Feed    string
 	Tables  int64
-	Rows    int64
 	Fault   string // not empty: the replica is stopped, with the reason
 	Members []consensus.MemberStatus
 }

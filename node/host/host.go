@@ -79,11 +79,14 @@ type Groups interface {
 	Changed() <-chan struct{}
 }
 
-// Shard is the state machine of one replica of a database's shard.
+// Shard is the state machine of one replica of a database's shard. A
+// *vnode.Vnode is one.
 type Shard interface {
 	consensus.StateMachine
-	// Counts returns how many tables and rows it holds, cheaply.
-	Counts() (tables, rows int64)
+	// Run works for the replica until ctx ends or it is closed.
+	Run(ctx context.Context) error
+	// Counts returns how many tables and super tables it holds, cheaply.
+	Counts() (tables, stables int)
 }
 
 // Spec says which shard to open.
@@ -165,57 +168,80 @@ func New(cfg Config, record *Record, net Net, groups Groups, open func(Spec) (Sh
 	return h, nil
 }
 
+// part is something that runs as long as the host does.
+type part func(ctx context.Context) error
+
 // Run makes this host a member, starts its replicas and keeps them as the mnode
 // says until ctx ends. It returns early only if the host can't be what it is
 // told to be. The network and the groups must be running.
 func (h *Host) Run(ctx context.Context) error {
 	h.applyPeers(h.View())
 	if err := h.enter(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	work, ctx := errgroup.WithContext(ctx)
-	masters := make(chan *metadata, 1)
-	if err := h.attachStored(ctx, masters); err != nil {
-		return err
-	}
-	work.Go(func() error { return h.runMaster(ctx, masters) })
-	work.Go(func() error { return h.reconcileLoop(ctx, masters) })
-	work.Go(func() error { return h.reportLoop(ctx) })
-	work.Go(func() error { return h.flights.watch(ctx, h.groups) })
-	if h.record.Identity().Founding {
-		work.Go(func() error { return h.found(ctx) })
-	}
-	close(h.started)
-	err := work.Wait()
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-// runMaster runs the mnode's master once this host has a replica of it.
-func (h *Host) runMaster(ctx context.Context, masters <-chan *metadata) error {
-	var m *metadata
-	select {
-	case <-ctx.Done():
-		return nil
-	case m = <-masters:
-	}
-	work, ctx := errgroup.WithContext(ctx)
-	work.Go(func() error { return m.master.Run(ctx) })
+	starts := make(chan part)
 	work.Go(func() error {
 		for {
-			changed := m.mnode.Watch()
-			h.adopt(m.mnode.View())
-			poke(h.wakeReport)
 			select {
 			case <-ctx.Done():
 				return nil
-			case <-changed:
+			case run := <-starts:
+				work.Go(func() error { return run(ctx) })
 			}
 		}
 	})
+	work.Go(func() error { return h.serve(ctx, starts) })
 	return work.Wait()
+}
+
+// serve starts what this host holds and then follows the cluster's record.
+func (h *Host) serve(ctx context.Context, starts chan<- part) error {
+	if err := h.attachStored(ctx, starts); err != nil {
+		return err
+	}
+	parts := []part{
+		func(ctx context.Context) error { return h.reconcileLoop(ctx, starts) },
+		h.reportLoop,
+		func(ctx context.Context) error { return h.flights.watch(ctx, h.groups) },
+	}
+	if h.record.Identity().Founding {
+		parts = append(parts, h.found)
+	}
+	for _, p := range parts {
+		if !begin(ctx, starts, p) {
+			return nil
+		}
+	}
+	close(h.started)
+	return nil
+}
+
+// begin hands a part to Run, unless the host stops.
+func begin(ctx context.Context, starts chan<- part, p part) bool {
+	select {
+	case starts <- p:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// follow adopts what this host's own replica of the metadata applies.
+func (h *Host) follow(ctx context.Context, m *mnode.Mnode) error {
+	for {
+		changed := m.Watch()
+		h.adopt(m.View())
+		poke(h.wakeReport)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
 }
 
 // View returns the newest metadata that this host has. It costs nothing.

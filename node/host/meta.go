@@ -166,10 +166,10 @@ func (h *Host) CreateDatabase(ctx context.Context, name string, o mnode.Options)
 	return err
 }
 
-// AlterDatabase changes how long rows are kept.
-func (h *Host) AlterDatabase(ctx context.Context, name string, keepMinutes int64) error {
-	_, err := h.exec(ctx, mnode.AlterDatabase{Name: name, KeepMinutes: keepMinutes})
-	return err
+// AlterDatabase refuses: what a shard keeps must change at the same place of
+// its log on every replica, which this version can't do.
+func (h *Host) AlterDatabase(context.Context, string, int64) error {
+	return &mnode.Error{Code: mnode.CodeOptions, Text: "Invalid database options: ALTER DATABASE is not supported in this version"}
 }
 
 // DropDatabase frees the name; the shards are removed in the background.

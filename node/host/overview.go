@@ -52,7 +52,6 @@ type GroupRow struct {
 	Database string
 	Status   string // creating, ready, dropping
 	Tables   int64
-	Rows     int64
 	Onlines  int // members that are master or slave
 	Members  []MemberRow
 	Mode     consensus.Mode
@@ -230,7 +229,7 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 			row.Onlines++
 		}
 		if has {
-			row.Tables, row.Rows = max(row.Tables, line.Tables), max(row.Rows, line.Rows)
+			row.Tables = max(row.Tables, line.Tables)
 			if row.Seen < 0 || k.seen < row.Seen {
 				row.Seen = k.seen
 			}

@@ -20,7 +20,7 @@ const retryReconcile = time.Second
 
 // attachStored starts every replica that this host holds, without asking
 // anybody. One that can't be opened is a fault of its own; the others run.
-func (h *Host) attachStored(ctx context.Context, masters chan<- *metadata) error {
+func (h *Host) attachStored(ctx context.Context, starts chan<- part) error {
 	stored, err := h.groups.Stored()
 	if err != nil {
 		return fmt.Errorf("start replicas: %w", err)
@@ -34,7 +34,7 @@ func (h *Host) attachStored(ctx context.Context, masters chan<- *metadata) error
 		case x.Phase == phaseRemoving:
 			// reconcile goes on with it
 		case inLog[x.Group]:
-			h.attach(ctx, x, masters)
+			h.attach(ctx, x, starts)
 		case x.Phase == phaseHeld:
 			h.fault(x.Group, "the log has lost this replica: it must be replaced, not made again (R40)")
 		}
@@ -43,13 +43,13 @@ func (h *Host) attachStored(ctx context.Context, masters chan<- *metadata) error
 	for g := range inLog {
 		h.log.Error("the log holds a group that this host's record does not know", "group", g)
 	}
-	h.restartBirth(ctx, masters)
+	h.restartBirth(ctx, starts)
 	return ctx.Err()
 }
 
 // restartBirth makes the first mnode replica, in a new cluster or in one whose
 // founder died before it was durable.
-func (h *Host) restartBirth(ctx context.Context, masters chan<- *metadata) {
+func (h *Host) restartBirth(ctx context.Context, starts chan<- part) {
 	self := h.record.Identity()
 	if x, has := h.record.replica(id.Mnode); !self.Founding || has && x.Phase != phaseCreating || h.isRunning(id.Mnode) {
 		return
@@ -61,11 +61,11 @@ func (h *Host) restartBirth(ctx context.Context, masters chan<- *metadata) {
 		h.fault(id.Mnode, err.Error())
 		return
 	}
-	h.create(ctx, x, first, masters)
+	h.create(ctx, x, first, starts)
 }
 
-func (h *Host) attach(ctx context.Context, x held, masters chan<- *metadata) {
-	sm, start, err := h.machine(x, masters)
+func (h *Host) attach(ctx context.Context, x held, starts chan<- part) {
+	sm, start, err := h.machine(ctx, x, starts)
 	if err == nil {
 		err = h.groups.Attach(ctx, x.Group, sm)
 	}
@@ -84,14 +84,18 @@ func (h *Host) attach(ctx context.Context, x held, masters chan<- *metadata) {
 
 // machine opens the state machine of a replica. start makes it known once its
 // group runs.
-func (h *Host) machine(x held, masters chan<- *metadata) (consensus.StateMachine, func(), error) {
+func (h *Host) machine(ctx context.Context, x held, starts chan<- part) (consensus.StateMachine, func(), error) {
 	if x.Group == id.Mnode {
 		m, err := mnode.Open(filepath.Join(h.cfg.DataDir, "mnode"), h.log)
 		if err != nil {
 			return nil, nil, err
 		}
 		meta := &metadata{mnode: m, master: mnode.NewMaster(h.masterConfig(), m, outside{h}, h.log)}
-		return m, func() { h.meta.Store(meta); masters <- meta }, nil
+		return m, func() {
+			h.meta.Store(meta)
+			_ = begin(ctx, starts, meta.master.Run) &&
+				begin(ctx, starts, func(ctx context.Context) error { return h.follow(ctx, m) })
+		}, nil
 	}
 	s, err := h.open(Spec{
 		Dir: h.shardDir(x.Group), Group: x.Group, Cluster: h.record.Identity().Cluster,
@@ -104,6 +108,12 @@ func (h *Host) machine(x held, masters chan<- *metadata) (consensus.StateMachine
 		next := maps.Clone(*h.shards.Load())
 		next[x.Group] = s
 		h.shards.Store(&next)
+		begin(ctx, starts, func(ctx context.Context) error {
+			if err := s.Run(ctx); ctx.Err() == nil {
+				h.log.Info("shard ends", "group", x.Group, "reason", err) // closed with its group
+			}
+			return nil
+		})
 	}, nil
 }
 
@@ -145,7 +155,7 @@ func (h *Host) faults() map[id.Group]string {
 
 // reconcileLoop makes this host equal to each newer View, and tries again what
 // failed.
-func (h *Host) reconcileLoop(ctx context.Context, masters chan<- *metadata) error {
+func (h *Host) reconcileLoop(ctx context.Context, starts chan<- part) error {
 	saved := h.View().Index
 	retry := time.NewTimer(0)
 	defer retry.Stop()
@@ -166,7 +176,7 @@ func (h *Host) reconcileLoop(ctx context.Context, masters chan<- *metadata) erro
 			}
 			h.applyPeers(v)
 		}
-		if h.reconcile(ctx, v, masters) {
+		if h.reconcile(ctx, v, starts) {
 			h.done.Store(uint64(v.Index))
 		} else {
 			retry.Reset(retryReconcile)
@@ -176,11 +186,11 @@ func (h *Host) reconcileLoop(ctx context.Context, masters chan<- *metadata) erro
 }
 
 // reconcile makes this host's replicas equal to v. It reports whether they are.
-func (h *Host) reconcile(ctx context.Context, v *mnode.View, masters chan<- *metadata) bool {
+func (h *Host) reconcile(ctx context.Context, v *mnode.View, starts chan<- part) bool {
 	if v.Cluster.ID == 0 {
 		return true
 	}
-	ok := h.createMissing(ctx, v, masters)
+	ok := h.createMissing(ctx, v, starts)
 	for _, x := range h.record.replicas() {
 		if !h.settle(ctx, v, x) {
 			ok = false
@@ -191,7 +201,7 @@ func (h *Host) reconcile(ctx context.Context, v *mnode.View, masters chan<- *met
 
 // createMissing makes the replicas that the record of the cluster wants here
 // and this host never had. All of them share two writes of this host's record.
-func (h *Host) createMissing(ctx context.Context, v *mnode.View, masters chan<- *metadata) bool {
+func (h *Host) createMissing(ctx context.Context, v *mnode.View, starts chan<- part) bool {
 	var wanted []held
 	for _, g := range v.Groups {
 		m, mine := g.On(h.Self())
@@ -222,7 +232,7 @@ func (h *Host) createMissing(ctx context.Context, v *mnode.View, masters chan<- 
 	ok := true
 	for _, x := range wanted {
 		g, _ := v.Group(x.Group)
-		if !h.create(ctx, x, g, masters) {
+		if !h.create(ctx, x, g, starts) {
 			ok = false
 		}
 	}
@@ -235,12 +245,12 @@ func hasEveryUUID(g mnode.Group) bool {
 
 // create makes one replica from the group's initial record. Until the record
 // of this host calls it held, nobody is told of it.
-func (h *Host) create(ctx context.Context, x held, g mnode.Group, masters chan<- *metadata) bool {
+func (h *Host) create(ctx context.Context, x held, g mnode.Group, starts chan<- part) bool {
 	spec := consensus.GroupSpec{Group: g.ID, Replica: x.Replica, Formed: g.State == mnode.Formed}
 	for _, m := range g.Founders {
 		spec.Members = append(spec.Members, consensus.Member{Replica: m.Replica, UUID: m.UUID, Witness: m.Witness})
 	}
-	sm, start, err := h.machine(x, masters)
+	sm, start, err := h.machine(ctx, x, starts)
 	if err == nil {
 		err = h.groups.Create(ctx, spec, sm)
 	}

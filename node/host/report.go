@@ -119,7 +119,8 @@ func (h *Host) Report() mnode.Report {
 			fill(&line, s)
 		}
 		if shard, ok := shards[x.Group]; ok {
-			line.Tables, line.Rows = shard.Counts()
+			tables, _ := shard.Counts()
+			line.Tables = int64(tables)
 		}
 		r.Groups = append(r.Groups, line)
 	}
