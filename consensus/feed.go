@@ -22,7 +22,7 @@ import "time"
 //	└───────────────────────────────────────────────┘
 //	                           quorum lost, or stalled
 //
-// A new leader starts closing, not shut: it does not know what an earlier leader
+// A change of membership takes it from shut to closing as well. A new leader starts closing, not shut: it does not know what an earlier leader
 // has told the arbitrator, only that it is not more than its own log.
 //
 // feed is a pure value: it reads no clock and sends nothing. Its owner is the
@@ -74,6 +74,14 @@ type sight struct {
 	// drained: the same, with everything that the arbitrator was ever sent,
 	// which is itself committed (R17).
 	drained bool
+}
+
+// doubt makes a shut feed prove again that it may be: a data replica has become
+// a voter, and may lack what the arbitrator has been told.
+func (f *feed) doubt(now time.Duration) {
+	if f.state == feedShut {
+		f.state, f.since = feedClosing, now
+	}
 }
 
 // newFeed returns the feed of a leader elected at now.

@@ -125,6 +125,7 @@ func (m *Machine) applyConf(g *group, e *raftpb.Entry) {
 		if g.equipFeeders(); !had {
 			g.feed = newFeed(m.conf, m.now)
 		}
+		g.feed.doubt(m.now)
 	}
 	m.out.report(g.id, false, "members changed", "index", index, "members", g.conf.String())
 }

@@ -101,12 +101,6 @@ func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
 			return
 		}
 		m.answeredInTerm(g, from, r)
-		if !r.GetReject() && r.GetIndex() == 0 && id.Term(r.GetTerm()) == g.hardTerm() {
-			// The library's nudge to a leader of an old term, delivered to that
-			// of the new one, which would take it for an acknowledgement of
-			// nothing and wait for a snapshot for ever. Every log starts at 1.
-			return
-		}
 	case raftpb.MsgHeartbeatResp:
 		m.answeredInTerm(g, from, r)
 	case raftpb.MsgHeartbeat:
