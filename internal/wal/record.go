@@ -86,9 +86,12 @@ func parseLength(b []byte) (int64, error) {
 	if k := kind(b[8]); k == 0 || k >= kindEnd {
 		return 0, fmt.Errorf("no record of kind %d", k)
 	}
-	length := int64(binary.LittleEndian.Uint32(b[4:]))
-	return (recordHeader + length + recordAlign - 1) &^ (recordAlign - 1), nil
+	return int64(recordSize(recordLength(b))), nil
 }
+
+// recordLength and groupOf read two fields of a record's header.
+func recordLength(b []byte) int { return int(binary.LittleEndian.Uint32(b[4:])) }
+func groupOf(b []byte) id.Group { return id.Group(binary.LittleEndian.Uint32(b[12:])) }
 
 // parseRecord parses the record at the start of b, which stands at off in its
 // segment, and returns its size.
@@ -100,14 +103,14 @@ func parseRecord(b []byte, s salt, off int64) (record, int, error) {
 	if size > int64(len(b)) {
 		return record{}, 0, fmt.Errorf("record of %d bytes, of which %d are there", size, len(b))
 	}
-	end := recordHeader + int(binary.LittleEndian.Uint32(b[4:]))
+	end := recordHeader + recordLength(b)
 	if crc32.Update(s.seed(off), castagnoli, b[4:end]) != binary.LittleEndian.Uint32(b) {
 		return record{}, 0, fmt.Errorf("wrong checksum of a record of %d bytes", size)
 	}
 	return record{
 		kind:  kind(b[8]),
 		flags: b[9],
-		group: id.Group(binary.LittleEndian.Uint32(b[12:])),
+		group: groupOf(b),
 		body:  b[recordHeader:end:end],
 	}, int(size), nil
 }

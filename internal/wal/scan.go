@@ -17,7 +17,7 @@ type DamageError struct {
 
 func (e *DamageError) Error() string {
 	return fmt.Sprintf("log file %s is damaged at offset %d: %s; "+
-		"records that this host has acknowledged are lost, so it must not take part with the rest: "+
+		"what this host has acknowledged may be lost, so it must not go on with the rest: "+
 		"check the disk, move the data directory away and restore this host from the others",
 		e.Path, e.Offset, e.Reason)
 }
