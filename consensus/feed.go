@@ -22,8 +22,9 @@ import "time"
 //	└───────────────────────────────────────────────┘
 //	                           quorum lost, or stalled
 //
-// A change of membership takes it from shut to closing as well. A new leader starts closing, not shut: it does not know what an earlier leader
-// has told the arbitrator, only that it is not more than its own log.
+// A new leader starts closing, not shut: it does not know what an earlier leader
+// has told the arbitrator, only that it is not more than its own log. A change of
+// membership takes the feed from shut to closing too.
 //
 // feed is a pure value: it reads no clock and sends nothing. Its owner is the
 // machine, which calls step at every tick and whenever progress was made.
@@ -76,12 +77,15 @@ type sight struct {
 	drained bool
 }
 
-// doubt makes a shut feed prove again that it may be: a data replica has become
-// a voter, and may lack what the arbitrator has been told.
-func (f *feed) doubt(now time.Duration) {
-	if f.state == feedShut {
-		f.state, f.since = feedClosing, now
+// doubt makes a shut feed prove again that it may be, and reports whether it was
+// shut: a data replica has become a voter, and may lack what the arbitrator has
+// been told.
+func (f *feed) doubt(now time.Duration) bool {
+	if f.state != feedShut {
+		return false
 	}
+	f.state, f.since = feedClosing, now
+	return true
 }
 
 // newFeed returns the feed of a leader elected at now.

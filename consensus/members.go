@@ -125,7 +125,9 @@ func (m *Machine) applyConf(g *group, e *raftpb.Entry) {
 		if g.equipFeeders(); !had {
 			g.feed = newFeed(m.conf, m.now)
 		}
-		g.feed.doubt(m.now)
+		if g.feed.doubt(m.now) {
+			m.out.report(g.id, false, "feed changed", "from", feedShut.String(), "to", feedClosing.String(), "index", index)
+		}
 	}
 	m.out.report(g.id, false, "members changed", "index", index, "members", g.conf.String())
 }
