@@ -16,7 +16,9 @@ import (
 type replica struct {
 	group id.Group
 	sm    StateMachine
-	busy  sync.Mutex // held while sm works: Apply, or Checkpoint's end; never together with mu
+	// busy is shared by Apply and Checkpoint and exclusive to Close. Lock order:
+	// busy, then mu.
+	busy sync.RWMutex
 
 	mu struct {
 		sync.Mutex
@@ -134,7 +136,7 @@ func (r *replica) close(log *slog.Logger) {
 	for _, w := range readers {
 		w.out <- outcome{err: ErrStopped}
 	}
-	r.busy.Lock() // the worker has finished what it was doing
+	r.busy.Lock() // nobody is in it any more
 	defer r.busy.Unlock()
 	if err := r.sm.Close(); err != nil {
 		log.Error("state machine did not close cleanly", "group", r.group, "err", err)
@@ -210,8 +212,8 @@ func (r *replica) apply(entries []Entry) (results []any, err error) {
 	if len(entries) == 0 {
 		return nil, nil
 	}
-	r.busy.Lock()
-	defer r.busy.Unlock()
+	r.busy.RLock()
+	defer r.busy.RUnlock()
 	if r.isClosed() {
 		return nil, ErrStopped
 	}
@@ -254,6 +256,8 @@ func (h *Host) checkpoints(ctx context.Context) {
 }
 
 func (h *Host) checkpoint(ctx context.Context, r *replica) {
+	r.busy.RLock()
+	defer r.busy.RUnlock()
 	r.mu.Lock()
 	idle := r.mu.closed || r.mu.applied <= r.checkpointed
 	r.mu.Unlock()
@@ -262,7 +266,7 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	}
 	index, err := r.sm.Checkpoint(ctx)
 	switch {
-	case ctx.Err() != nil || r.isClosed():
+	case ctx.Err() != nil:
 	case err != nil:
 		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
 	default:
