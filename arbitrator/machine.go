@@ -42,15 +42,19 @@ type Machine struct {
 
 // Counts says what the machine holds, and what it has done since its start.
 type Counts struct {
-	Clusters, Replicas, Retired, Tainted int // records held
+	// Records held.
+	Clusters int `json:"clusters"`
+	Replicas int `json:"replicas"` // live
+	Retired  int `json:"retired"`
+	Tainted  int `json:"tainted"`
 
-	Votes      uint64 // votes and pre-votes considered
-	Leased     uint64 // ... ignored because of a lease (R26)
-	Heartbeats uint64
-	Feeds      uint64
-	Superseded uint64 // feeds dropped for a newer one in the same batch (R12)
-	Refusals   uint64
-	Dropped    uint64 // answers dropped because too many of the record waited for the disk
+	Votes      uint64 `json:"votes"`        // votes and pre-votes considered
+	Leased     uint64 `json:"votes_leased"` // ... ignored because of a lease (R26)
+	Heartbeats uint64 `json:"heartbeats"`
+	Feeds      uint64 `json:"feeds"`
+	Superseded uint64 `json:"feeds_superseded"` // dropped for a newer one in the same batch (R12)
+	Refusals   uint64 `json:"refusals"`
+	Dropped    uint64 `json:"answers_dropped"` // because too many of the record waited for the disk
 }
 
 // cluster is what the machine keeps of one cluster.
@@ -328,6 +332,23 @@ func (m *Machine) Counts() Counts {
 		c.Retired += cl.retired
 	}
 	return c
+}
+
+// ClusterCounts returns how many records of one cluster are live, retired and
+// tainted.
+func (m *Machine) ClusterCounts(c id.Cluster) (live, retired, tainted int) {
+	cl := m.clusters[c]
+	if cl == nil {
+		return 0, 0, 0
+	}
+	for _, replicas := range cl.groups {
+		for _, rep := range replicas {
+			if rep.Tainted {
+				tainted++
+			}
+		}
+	}
+	return cl.live, cl.retired, tainted
 }
 
 // Records returns a copy of all records, ordered by Key. Changes that no Write

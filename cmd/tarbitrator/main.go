@@ -1,0 +1,174 @@
+// Command tarbitrator is the third vote of clusters with two data hosts: it
+// remembers votes and positions, and never data.
+//
+// It turns flags and signals into calls of package arbitrator; it holds no
+// rule.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is set by the linker; otherwise the build's own word counts.
+var version string
+
+// The exit codes of DESIGN: what a script can tell apart.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+const (
+	defaultPort    = 6042
+	defaultDataDir = "/var/lib/tarbitrator"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	os.Exit(run(ctx, os.Args))
+}
+
+// run is main without the process: it returns the exit code.
+func run(ctx context.Context, args []string) int {
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
+	cli.VersionPrinter = func(c *cli.Context) {
+		fmt.Fprintf(c.App.Writer, "tarbitrator %s %s/%s\n", buildVersion(), runtime.GOOS, runtime.GOARCH)
+	}
+	err := app().RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "tarbitrator: %v\n", err)
+	var code cli.ExitCoder
+	if errors.As(err, &code) {
+		return code.ExitCode()
+	}
+	return exitFailed
+}
+
+func app() *cli.App {
+	usage := func(_ *cli.Context, err error, _ bool) error { return usageError("%w (see tarbitrator --help)", err) }
+	httpFlag := &cli.StringFlag{Name: "http", Usage: "`ADDR` for /metrics, /healthz and /status (default: 127.0.0.1, port + 1)"}
+	portFlag := &cli.UintFlag{Name: "port", Aliases: []string{"p"}, Value: defaultPort, Usage: "TCP `PORT` that hosts connect to"}
+	return &cli.App{
+		Name:    "tarbitrator",
+		Usage:   "the third vote of clusters with two data hosts; it stores no data",
+		Version: buildVersion(),
+		Flags: []cli.Flag{
+			portFlag,
+			&cli.StringFlag{Name: "bind", Usage: "`ADDR` to listen on (default: all)"},
+			&cli.StringFlag{Name: "data-dir", Value: defaultDataDir, Usage: "`DIR` of the votes; never copy or restore it"},
+			httpFlag,
+			&cli.BoolFlag{Name: "debug", Aliases: []string{"d"}, Usage: "log details"},
+		},
+		HideHelpCommand: true,
+		OnUsageError:    usage,
+		ExitErrHandler:  func(*cli.Context, error) {}, // run prints
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usageError("unknown command %q (see tarbitrator --help)", c.Args().First())
+			}
+			conf, err := parse(c)
+			if err != nil {
+				return err
+			}
+			return serve(c.Context, conf, logger(c.Bool("debug")))
+		},
+		Commands: []*cli.Command{{
+			Name:         "status",
+			Usage:        "show what a running arbitrator serves",
+			Flags:        []cli.Flag{portFlag, httpFlag},
+			OnUsageError: usage,
+			Action: func(c *cli.Context) error {
+				if c.Args().Present() {
+					return usageError("status takes no argument, got %q", c.Args().First())
+				}
+				conf, err := parse(c)
+				if err != nil {
+					return err
+				}
+				return status(c.Context, c.App.Writer, conf.http)
+			},
+		}},
+	}
+}
+
+func usageError(format string, args ...any) error {
+	return cli.Exit(fmt.Errorf(format, args...), exitUsage)
+}
+
+// config is what the flags say.
+type config struct {
+	listen   string
+	dataDir  string
+	http     string
+	httpGive bool // --http was given: failing to listen there is an error
+}
+
+// parse reads the flags, given before or after a subcommand's name.
+func parse(c *cli.Context) (config, error) {
+	for _, outer := range c.Lineage() {
+		if names := outer.LocalFlagNames(); slices.Contains(names, "port") || slices.Contains(names, "http") {
+			c = outer
+			break
+		}
+	}
+	port := c.Uint("port")
+	if port > 65534 {
+		return config{}, usageError("port %d: the highest is 65534, because the next one serves HTTP", port)
+	}
+	conf := config{
+		listen:  net.JoinHostPort(c.String("bind"), strconv.FormatUint(uint64(port), 10)),
+		dataDir: c.String("data-dir"), http: c.String("http"), httpGive: c.IsSet("http"),
+	}
+	if bind := c.String("bind"); bind != "" && net.ParseIP(bind) == nil {
+		if _, err := net.LookupHost(bind); err != nil {
+			return config{}, usageError("bind %q: %w", bind, err)
+		}
+	}
+	if !conf.httpGive {
+		conf.http = net.JoinHostPort("127.0.0.1", strconv.FormatUint(uint64(port)+1, 10))
+	} else if _, _, err := net.SplitHostPort(conf.http); err != nil {
+		return config{}, usageError("http %q: want host:port: %w", conf.http, err)
+	}
+	return conf, nil
+}
+
+func logger(details bool) *slog.Logger {
+	level := slog.LevelInfo
+	if details {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// buildVersion is the version that the linker set, or else the revision that
+// the build knows.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return "devel-" + s.Value[:12]
+			}
+		}
+	}
+	return "devel"
+}
