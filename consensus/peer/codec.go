@@ -69,6 +69,8 @@ func appendMessage(dst []byte, m *Message) []byte {
 		return append(dst, byte(m.Refusal))
 	case KindHung:
 		return binary.AppendUvarint(dst, uint64(m.Term))
+	case KindHeld:
+		return binary.AppendUvarint(dst, uint64(m.Index))
 	case KindEnroll, KindEnrolled, KindRetire, KindRetired:
 		return append(dst, m.Enroll.Witness[:]...)
 	case KindGoodbye, KindPing, KindPong:
@@ -192,6 +194,8 @@ func (d *decoder) message(m *Message) {
 		m.Refusal = Refusal(d.byte())
 	case KindHung:
 		m.Term = id.Term(d.uvarint())
+	case KindHeld:
+		m.Index = id.Index(d.uvarint())
 	case KindEnroll, KindEnrolled, KindRetire, KindRetired:
 		m.Enroll = new(Enroll)
 		copy(m.Enroll.Witness[:], d.bytes(uint64(len(m.Enroll.Witness))))
