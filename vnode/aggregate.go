@@ -31,6 +31,9 @@ func (v *Vnode) Aggregate(ctx context.Context, req AggregateRequest) ([]Group, e
 		return nil, ErrClosed
 	}
 	defer v.runs.Done()
+	if !v.settled() {
+		return nil, ErrReplaying
+	}
 	if req.Columns == nil {
 		req.Columns = []string{}
 	}

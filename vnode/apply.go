@@ -175,7 +175,7 @@ func (a *applier) statement(kind opKind, body []byte) (outcome, error) {
 		if stable == nil {
 			return outcome{fault: faultNoStable}, nil
 		}
-		if len(op.Using.Tags) != len(stable.Tags) {
+		if !fit(op.Using.Tags, stable.Tags) {
 			return outcome{fault: faultSchemaChanged}, nil
 		}
 		o := object{kind: objectChild, name: op.Name, values: tagValues{op.Using.Tags, a.pos}}
@@ -195,6 +195,20 @@ func (a *applier) statement(kind opKind, body []byte) (outcome, error) {
 		return outcome{}, a.b.set(key, op.Value)
 	}
 	panic("vnode: statement of an unknown kind")
+}
+
+// fit reports whether values can be the tags of a super table: it may be
+// another one by now than the leader saw.
+func fit(values []sql.Value, tags []sql.Column) bool {
+	if len(values) != len(tags) {
+		return false
+	}
+	for i, v := range values {
+		if !v.IsNull() && v.Type != tags[i].Type {
+			return false
+		}
+	}
+	return true
 }
 
 // table and stable are what the statement at hand sees under a name: nothing
@@ -412,13 +426,16 @@ func (a *applier) target(in *insertTable) (*Table, fault, error) {
 		if t.id > a.pos { // a replay: what is meant came and went
 			return nil, faultNone, nil
 		}
+		if t.Stable == nil || t.Stable.id != in.under {
+			return nil, faultSchemaChanged, nil
+		}
 		return t, faultNone, nil
 	}
 	s := a.stable(in.stable)
 	switch {
 	case s == nil:
 		return nil, faultNoStable, nil
-	case len(in.tags) != len(s.Tags):
+	case s.id != in.under || !fit(in.tags, s.Tags):
 		return nil, faultSchemaChanged, nil
 	}
 	t, err := a.newTable(&object{kind: objectChild, name: in.name, values: tagValues{in.tags, a.pos}}, s)

@@ -259,17 +259,15 @@ func newTable(of objectID, o *object, stable *Stable) *Table {
 	return t
 }
 
-// loadCatalog reads the tables of a view of the store. Children whose super
-// table was dropped are returned as orphans: they are gone but for their blocks.
-func loadCatalog(txn *badger.Txn) (c *catalog, orphans []objectID, err error) {
+// loadCatalog reads the tables of a view of the store, and which of its records
+// are of tables that are gone: children whose super table was dropped, and what
+// has a newer namesake. (A power cut may lose the removal of a record and keep
+// what came after.)
+func loadCatalog(txn *badger.Txn) (c *catalog, gone []objectID, err error) {
 	c = newCatalog()
+	var tables []*loadedTable
 	stables := make(map[objectID]*Stable)
-	type child struct {
-		id objectID
-		o  object
-	}
-	var children []child
-	err = walk(txn, []byte{keyObject}, func(key, value []byte) error {
+	err = walk(txn, []byte{keyObject}, func(key, value []byte) error { // in order of id
 		of := objectID(binary.BigEndian.Uint64(key[1:]))
 		o, err := parseObject(value)
 		if err != nil {
@@ -277,32 +275,52 @@ func loadCatalog(txn *badger.Txn) (c *catalog, orphans []objectID, err error) {
 		}
 		switch o.kind {
 		case objectStable:
+			if old := c.stables[o.name]; old != nil {
+				gone = append(gone, old.id)
+				c.dropStable(old)
+				delete(stables, old.id)
+			}
 			stables[of] = newStable(of, &o)
 			c.addStable(stables[of])
-		case objectPlain:
-			c.addTable(newTable(of, &o, nil))
-		case objectChild:
-			children = append(children, child{of, o})
+		default:
+			tables = append(tables, &loadedTable{of, o})
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, ch := range children {
-		if stable := stables[ch.o.stable]; stable != nil {
-			c.addTable(newTable(ch.id, &ch.o, stable))
-		} else {
-			orphans = append(orphans, ch.id)
+	for _, t := range tables {
+		stable := stables[t.stable]
+		if t.kind == objectChild && stable == nil {
+			gone = append(gone, t.id)
+			continue
 		}
+		if old := c.tables[t.name]; old != nil {
+			gone = append(gone, old.id)
+			c.dropTable(old)
+		}
+		c.addTable(newTable(t.id, &t.object, stable))
 	}
-	err = walk(txn, []byte{keySpan}, func(key, _ []byte) error {
+	return c, gone, loadSpans(txn, c)
+}
+
+// loadedTable is the record of a table that holds rows.
+type loadedTable struct {
+	id objectID
+	object
+}
+
+func loadSpans(txn *badger.Txn, c *catalog) error {
+	return walk(txn, []byte{keySpan}, func(key, _ []byte) error {
+		if len(key) != tableKeyBytes+1 {
+			return corruptf("key %x", key)
+		}
 		if t := c.byID[objectID(binary.BigEndian.Uint64(key[1:]))]; t != nil {
 			t.widen(uint32(key[tableKeyBytes]))
 		}
 		return nil
 	})
-	return c, orphans, err
 }
 
 // walk calls do for every key with this prefix. Key and value are valid until

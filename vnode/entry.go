@@ -93,6 +93,7 @@ type insertTable struct {
 	id      objectID // zero: by name, to be created if it does not exist
 	name    string
 	stable  string
+	under   objectID // the id of stable, whose columns the blocks have
 	tags    []sql.Value
 	own     version // zero: that of the statement
 	foreign bool
@@ -113,6 +114,7 @@ func appendInsertTable(dst []byte, t *insertTable) []byte {
 	} else {
 		dst = appendBytes(dst, t.name)
 		dst = appendBytes(dst, t.stable)
+		dst = binary.AppendUvarint(dst, uint64(t.under))
 		dst = appendValues(dst, t.tags)
 	}
 	if t.foreign {
@@ -131,7 +133,7 @@ func (d *decoder) insertTable() insertTable {
 			d.fail("table 0")
 		}
 	case refUsing:
-		t.name, t.stable, t.tags = d.name(), d.name(), d.values(MaxTags)
+		t.name, t.stable, t.under, t.tags = d.name(), d.name(), objectID(d.uvarint()), d.values(MaxTags)
 	default:
 		d.fail("bad reference to a table")
 	}

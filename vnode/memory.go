@@ -123,7 +123,8 @@ func (m *memory) addLocked(index id.Index, stamp hlc.Stamp, who StatementID, r r
 	if !known {
 		m.entries = slices.Insert(m.entries, at, rememberedEntry{index: index, stamp: stamp})
 	}
-	if old, ok := m.byID[who]; ok && old.pos <= r.pos {
+	// An id that is there twice was used again after it had been forgotten.
+	if old, ok := m.byID[who]; ok && old.pos >= r.pos {
 		return
 	}
 	m.byID[who] = r

@@ -51,6 +51,9 @@ func (v *Vnode) Scan(ctx context.Context, req ScanRequest, yield Yield) error {
 		return ErrClosed
 	}
 	defer v.runs.Done()
+	if !v.settled() {
+		return ErrReplaying
+	}
 	tables, schema, columns, err := v.targets(req.Table, req.Tables, req.Columns)
 	if err != nil {
 		return err

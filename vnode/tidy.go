@@ -153,6 +153,9 @@ func (y *tidy) run(ctx context.Context) {
 }
 
 func (y *tidy) work(ctx context.Context) error {
+	if !y.v.settled() {
+		return nil // what looks dropped may only be missing; Apply wakes us again
+	}
 	if !y.surveyed {
 		if err := y.survey(ctx); err != nil {
 			return err

@@ -148,8 +148,8 @@ func (v *Vnode) load() error {
 		return err
 	}
 	v.whole = mark == p.index
-	var orphans []objectID
-	if v.catalog, orphans, err = loadCatalog(txn); err != nil {
+	var gone []objectID
+	if v.catalog, gone, err = loadCatalog(txn); err != nil {
 		return err
 	}
 	err = walk(txn, []byte{keyRemember}, func(key, record []byte) error {
@@ -158,7 +158,7 @@ func (v *Vnode) load() error {
 	if err != nil {
 		return fmt.Errorf("read statement ids: %w", err)
 	}
-	for _, of := range orphans {
+	for _, of := range gone {
 		v.tidy.drop(of)
 	}
 	return walk(txn, []byte{keyDropped}, func(key, _ []byte) error {

@@ -217,7 +217,7 @@ func (v *Vnode) appendTableRows(body []byte, e *encoder, in *TableRows) ([]byte,
 		if err := checkName(in.Table); err != nil {
 			return nil, err
 		}
-		schema, part.stable, part.tags = stable.Schema(), stable.Name, tags
+		schema, part.stable, part.under, part.tags = stable.Schema(), stable.Name, stable.id, tags
 	}
 	rows, err := arrangeRows(schema, in.Rows)
 	if err != nil {
