@@ -31,8 +31,8 @@ import "time"
 type feed struct {
 	state feedState
 	since time.Duration // when state was entered
-	// healthyFrom is since when the data quorum has been answering without a
-	// break and holding everything committed; negative while it is not.
+	// healthyFrom is since when the data quorum has been answering and keeping
+	// up without a break; negative while it is not.
 	healthyFrom time.Duration
 	// hold is H, how long it must be healthy before the feed closes. It doubles
 	// with every opening within reopenWindow, up to maxHold (R18).
@@ -69,6 +69,10 @@ type sight struct {
 	// stalled: an entry has been durable here and uncommitted for longer than
 	// D_stall (R16b).
 	stalled bool
+	// keepsUp: responsive data voters with everything that was committed a second
+	// ago are a quorum of every half. Under load the newest commits are never
+	// on all of them at once, so caughtUp can't be asked for without a break.
+	keepsUp bool
 	// caughtUp: responsive data voters with everything committed are a quorum
 	// of every half (R17).
 	caughtUp bool
@@ -96,7 +100,7 @@ func newFeed(conf Config, now time.Duration) feed {
 // step returns the state after s.
 func (f *feed) step(conf Config, s sight) feedState {
 	switch {
-	case !s.caughtUp || s.stalled:
+	case !s.keepsUp || s.stalled:
 		f.healthyFrom = -1
 	case f.healthyFrom < 0:
 		f.healthyFrom = s.now
@@ -107,7 +111,7 @@ func (f *feed) step(conf Config, s sight) feedState {
 		next = feedOpen
 	case f.state == feedOpen:
 		healthy := f.healthyFrom >= 0 && s.now-f.healthyFrom >= f.hold
-		if healthy && s.now-f.since >= conf.OpenAtLeast {
+		if healthy && s.caughtUp && s.now-f.since >= conf.OpenAtLeast {
 			next = feedClosing
 		}
 	case f.state == feedClosing && s.drained:

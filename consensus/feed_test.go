@@ -23,8 +23,9 @@ func TestFeed(t *testing.T) {
 			d.MaybeScanArgs(t, "after", &after)
 			wait, _ := time.ParseDuration(after)
 			until := s.now + wait
-			s.answering = d.HasArg("answering") || d.HasArg("caught-up") || d.HasArg("drained")
+			s.answering = d.HasArg("answering") || d.HasArg("keeps-up") || d.HasArg("caught-up") || d.HasArg("drained")
 			s.caughtUp = d.HasArg("caught-up") || d.HasArg("drained")
+			s.keepsUp = d.HasArg("keeps-up") || s.caughtUp
 			s.drained, s.stalled = d.HasArg("drained"), d.HasArg("stalled")
 			was, at := f.state, s.now
 			for f.step(conf, s) == was && s.now < until { // it looks at every tick
@@ -52,7 +53,7 @@ func FuzzFeed(f *testing.F) {
 		conf := DefaultConfig()
 		fd := newFeed(conf, 0)
 		for i, b := range script {
-			s := sight{now: time.Duration(i) * conf.Tick, answering: b&1 != 0, caughtUp: b&3 == 3, drained: b&7 == 7, stalled: b&8 != 0}
+			s := sight{now: time.Duration(i) * conf.Tick, answering: b&1 != 0, keepsUp: b&17 == 17 || b&3 == 3, caughtUp: b&3 == 3, drained: b&7 == 7, stalled: b&8 != 0}
 			was := fd.state
 			now := fd.step(conf, s)
 			if now == feedShut && (!s.answering || s.stalled) {

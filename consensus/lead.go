@@ -49,6 +49,7 @@ func (m *Machine) look(g *group, commit id.Index) sight {
 		now:       m.now,
 		answering: g.quorum(func(r id.Replica) bool { return m.responsive(g, r) }),
 		stalled:   len(g.waiting) > 0 && m.now-g.waiting[0].since >= m.conf.StallAfter-m.conf.Tick,
+		keepsUp:   caughtUp || g.quorum(has(g.commitOld)),
 		caughtUp:  caughtUp,
 		drained:   caughtUp && commit >= told && g.quorum(has(told)),
 	}
