@@ -27,6 +27,9 @@ const (
 	// recordTarget ends a record once its entries take so many bytes: one that
 	// is read is read, and checked, whole.
 	recordTarget = 64 << 10
+	// maxIndex bounds what is read as an index, so that counting on from it
+	// never wraps.
+	maxIndex = 1 << 62
 )
 
 // change is one record's share of an Op: all its entries are of one term, and
@@ -203,6 +206,9 @@ func parseChange(rec record) (change, error) {
 			}
 		}
 	}
+	if max(c.start.Index, c.cut.Index) > maxIndex {
+		return c, fmt.Errorf("change of group %d has an index above all bounds", rec.group)
+	}
 	if r.bad || len(r.b) != 0 {
 		return c, fmt.Errorf("change of group %d has the wrong length %d", rec.group, len(rec.body))
 	}
@@ -214,7 +220,7 @@ func (e *entryBlock) last() id.Index { return e.first + id.Index(e.count) - 1 }
 
 // check walks over the encoded entries.
 func (e *entryBlock) check() error {
-	if e.first == 0 || e.count == 0 || e.last() < e.first {
+	if e.first == 0 || e.count == 0 || e.first > maxIndex {
 		return fmt.Errorf("%d entries from %d on", e.count, e.first)
 	}
 	rest := e.bytes

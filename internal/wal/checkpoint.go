@@ -99,6 +99,9 @@ func parseGroup(group id.Group, body []byte) (groupCheckpoint, error) {
 	c := groupCheckpoint{state: GroupState{Group: group, Hard: r.hard(), Start: r.position(), Last: r.position()}}
 	c.state.Mark = id.Index(r.uint64())
 	n := r.uint32()
+	if max(c.state.Start.Index, c.state.Last.Index) > maxIndex {
+		return c, fmt.Errorf("checkpoint of group %d has an index above all bounds", group)
+	}
 	if r.bad || uint64(n)*24 > uint64(len(r.b)) {
 		return c, fmt.Errorf("checkpoint of group %d is too short for %d runs", group, n)
 	}
@@ -106,7 +109,7 @@ func parseGroup(group id.Group, body []byte) (groupCheckpoint, error) {
 	next := c.state.Start.Index + 1
 	for i := range c.runs {
 		run := runRange{segment: r.uint64(), lo: id.Index(r.uint64()), hi: id.Index(r.uint64())}
-		if run.lo != next || run.hi < run.lo {
+		if run.lo != next || run.hi < run.lo || run.hi > maxIndex {
 			return c, fmt.Errorf("checkpoint of group %d has entries %d to %d, not from %d on", group, run.lo, run.hi, next)
 		}
 		c.runs[i] = run

@@ -1,5 +1,10 @@
 package wal
 
+import (
+	"bytes"
+	"encoding/binary"
+)
+
 // Segments tells tests how many segments hold entries that are needed, with the
 // active one, and how many are ready to be written to.
 func (l *Log) Segments() (live, spares int) {
@@ -18,47 +23,26 @@ func (l *Log) End() int64 {
 	return l.mu.active.end
 }
 
-// ScanSegment reads what a segment file holds as recovery does, whatever its
-// bytes are, and returns how far it got.
-func ScanSegment(file File, size int64) (records int, err error) {
-	b := make([]byte, headerBytes)
-	if _, err := file.ReadAt(b, 0); err != nil {
-		return 0, err
+// Reseal gives every record of a segment the right checksum for its bytes, as
+// far as their lengths make sense, so that a fuzzer gets past the sums. It does
+// the same for the header.
+func Reseal(b []byte) {
+	if len(b) < headerBytes {
+		return
 	}
-	logID, number, err := parseHeader(b)
-	if err != nil {
-		return 0, err
-	}
-	s := &segment{number: number, file: file, size: size, salt: newSalt(logID, number)}
-	var local localIndex
-	sc := newScanner(s, size)
-	for {
-		rec, p, err := sc.next()
-		if err == nil {
-			err = local.note(rec, p)
+	number := binary.LittleEndian.Uint64(b[24:])
+	logID := binary.LittleEndian.Uint64(b[16:])
+	copy(b, encodeHeader(logID, number))
+	s := newSalt(logID, number)
+	for off := headerBytes; ; {
+		size, err := parseLength(b[off:])
+		if err != nil || size > int64(len(b)-off) {
+			return
 		}
-		if err != nil {
-			sc.findCommit(func(commitMark) bool { return false })
-			return records, err
-		}
-		records++
+		end := off + recordHeader + recordLength(b[off:])
+		rec := bytes.Clone(b[off:end])
+		sealRecord(rec, s, int64(off), kind(rec[8]), rec[9], groupOf(rec))
+		copy(b[off:], rec[:end-off])
+		off += int(size)
 	}
-}
-
-// Reseal gives the record at off in a segment the right checksum for its bytes,
-// so that a fuzzer gets past it.
-func Reseal(segment []byte, off int) bool {
-	logID, number, err := parseHeader(segment)
-	if err != nil || off+recordHeader > len(segment) {
-		return false
-	}
-	size, err := parseLength(segment[off:])
-	if err != nil || size > int64(len(segment)-off) {
-		return false
-	}
-	length := recordLength(segment[off:])
-	b := append([]byte(nil), segment[off:off+recordHeader+length]...)
-	sealRecord(b, newSalt(logID, number), int64(off), kind(b[8]), b[9], groupOf(b))
-	copy(segment[off:], b[:recordHeader+length])
-	return true
 }

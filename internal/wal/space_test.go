@@ -12,23 +12,26 @@ import (
 // TestIdleGroups lets one group write a hundred segments while a thousand
 // others keep a few entries each.
 func TestIdleGroups(t *testing.T) {
-	const segmentBytes = 512 << 10
+	const segmentBytes = 2 << 20
 	disk := waltest.NewDisk(1)
 	l := open(t, disk, wal.Options{SegmentBytes: segmentBytes})
 	const busy, idle = 1, 1000
-	for g := range id.Group(idle) {
-		put(t, l, wal.Op{Group: 2 + g, Hard: &wal.HardState{Term: 1, Vote: 1}, Entries: run(1, 3, 1, 10)})
-	}
 	written, most := 0, 0
+	next := make(map[id.Group]id.Index)
 	for at := id.Index(1); written < 100*segmentBytes; at += 100 {
-		entries := run(at, 100, 1, 400)
-		op := wal.Op{Group: busy, Entries: entries}
+		op := wal.Op{Group: busy, Entries: run(at, 100, 1, 4000)}
 		if at > 500 {
 			op.Cut = at - 500
 		}
-		put(t, l, op)
+		ops := []wal.Op{op}
+		for i := range id.Group(3) { // each of the others has a turn now and then
+			g := 2 + (3*id.Group(at/100)+i)%idle
+			next[g]++
+			ops = append(ops, wal.Op{Group: g, Hard: &wal.HardState{Term: 1, Vote: 1}, Entries: run(next[g], 1, 1, 10)})
+		}
+		put(t, l, ops...)
 		maintain(t, l)
-		written += 100 * 400
+		written += 100 * 4000
 		live, _ := l.Segments()
 		most = max(most, live)
 	}
@@ -40,10 +43,11 @@ func TestIdleGroups(t *testing.T) {
 	}
 	disk.PowerOff()
 	l = open(t, disk, wal.Options{SegmentBytes: segmentBytes})
-	for g := range id.Group(idle) {
-		if got := entries(t, l, 2+g, 1, 4); got[2].Data[0] != 3 {
-			t.Fatalf("group %d lost its entries: %v", 2+g, got)
-		}
+	if len(next) != idle {
+		t.Fatalf("only %d groups had a turn", len(next))
+	}
+	for g, n := range next {
+		entries(t, l, g, 1, n+1)
 	}
 }
 

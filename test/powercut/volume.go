@@ -1,0 +1,104 @@
+// Package powercut is a real file system, ext4 on a loop device, whose power
+// can be cut under a running process.
+//
+// It needs root, and checks nothing itself: the packages whose files must
+// survive a cut do so in their own tests.
+package powercut
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"unsafe"
+)
+
+// How says what of the file system reaches the disk before the power is gone.
+type How uint32
+
+// The ways to cut, by the names of the kernel's flags.
+const (
+	Default    How = 0 // everything: what a clean stop of the kernel leaves
+	LogFlush   How = 1 // the journal: lengths and names may be newer than data, which then reads as zeros
+	NoLogFlush How = 2 // nothing but what was synced
+)
+
+// All lists every way to cut.
+var All = []How{Default, LogFlush, NoLogFlush}
+
+func (h How) String() string { return [...]string{"default", "log flush", "no log flush"}[h] }
+
+// Volume is one mounted file system. It belongs to one test.
+type Volume struct {
+	t          testing.TB
+	image, dir string
+	mounted    bool
+}
+
+// NewVolume makes a file system of megabytes MB, which goes away with the test.
+// Where it can't, because it is not root or because there is no loop device, it
+// skips the test.
+func NewVolume(t testing.TB, megabytes int) *Volume {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a power cut needs root: it mounts a file system on a loop device")
+	}
+	if _, err := os.Stat("/dev/loop-control"); err != nil {
+		t.Skipf("a power cut needs loop devices: %v", err)
+	}
+	base := t.TempDir()
+	v := &Volume{t: t, image: filepath.Join(base, "image"), dir: filepath.Join(base, "mount")}
+	if err := os.Mkdir(v.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	v.run("truncate", "-s", fmt.Sprintf("%dM", megabytes), v.image)
+	v.run("mkfs.ext4", "-q", v.image)
+	v.mount()
+	t.Cleanup(func() {
+		if v.mounted {
+			v.run("umount", v.dir)
+		}
+	})
+	return v
+}
+
+// Dir is where the file system is mounted.
+func (v *Volume) Dir() string { return v.dir }
+
+// Cut cuts the power: from now on every operation fails.
+func (v *Volume) Cut(how How) {
+	v.t.Helper()
+	const ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	f, err := os.Open(v.dir)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer f.Close()
+	flags := uint32(how)
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
+		v.t.Fatalf("cut the power: %v", errno)
+	}
+}
+
+// Restore gives the power back. Nobody may have a file open.
+func (v *Volume) Restore() {
+	v.t.Helper()
+	v.run("umount", v.dir)
+	v.mounted = false
+	v.mount()
+}
+
+func (v *Volume) mount() {
+	v.t.Helper()
+	v.run("mount", "-o", "loop", v.image, v.dir)
+	v.mounted = true
+}
+
+func (v *Volume) run(name string, args ...string) {
+	v.t.Helper()
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		v.t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
