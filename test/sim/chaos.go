@@ -127,10 +127,13 @@ func (c *chaos) strike() {
 	switch n := w.pick(100); {
 	case n < 22:
 		m := c.victim()
-		if w.chance(0.5) {
+		switch w.pick(3) {
+		case 0:
 			m.kill()
-		} else {
+		case 1:
 			m.powerOff()
+		default:
+			m.fuse(1 + w.pick(100))
 		}
 		c.later(w.between(20*ms, 2*sec), m.start)
 	case n < 40:

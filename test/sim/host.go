@@ -51,7 +51,10 @@ func (h *host) start() {
 	h.up, h.paused = true, false
 	h.inbox, h.stepping, h.tickOwed = nil, false, false
 	h.tickets = map[uint64]*request{}
-	h.store.open()
+	if !h.store.open() {
+		h.w.after(50*time.Millisecond, h.start)
+		return
+	}
 	h.machine = consensus.NewMachine(h.w.conf, h.uuid, h.store.log)
 	h.w.tracef("%s starts", h.name)
 	for _, s := range h.store.log.Groups() {
@@ -239,6 +242,10 @@ func (h *host) kill() { h.die(true) }
 // powerOff ends the machine: of what was not synced any part may be lost, and
 // nobody is told.
 func (h *host) powerOff() { h.die(false) }
+
+// fuse has the process or the machine die in the middle of the n-th operation on
+// its disk from now.
+func (h *host) fuse(n int) { h.store.disk.DieAfter(n) }
 
 func (h *host) die(process bool) {
 	if !h.up {

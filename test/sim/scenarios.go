@@ -467,7 +467,7 @@ func stale() []scenario {
 			w.net.healBoth(&l.box, &a.box)
 			w.run(300 * ms)
 			w.net.loss = 0
-			w.wantService(sec)
+			w.wantService(2 * sec)
 			f.start()
 			w.wantShut(8 * sec)
 		})},

@@ -138,6 +138,7 @@ func (w *world) arb() *witness { return w.arbs[0] }
 type mortal interface {
 	kill()
 	powerOff()
+	fuse(n int)
 	start()
 	pause()
 	resume()
@@ -287,6 +288,7 @@ func (w *world) heal(dead ...mortal) {
 	}
 	for _, m := range w.everyone() {
 		m.resume()
+		m.fuse(0)
 		if !slices.Contains(dead, m) {
 			m.start()
 		}

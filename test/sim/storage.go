@@ -56,11 +56,11 @@ func (s *storage) init(h *host) {
 
 // open recovers the log and checks what it found. Whatever it reports counts as
 // durable from here on: that is the promise of wal.Open.
-func (s *storage) open() {
+func (s *storage) open() bool {
 	w := s.h.w
 	log, err := wal.Open(s.disk, logOptions)
-	if err != nil {
-		w.fail("disk", "%s: open the log: %v", s.h.name, err)
+	if !s.ok("open the log", err) {
+		return false
 	}
 	got, err := read(log)
 	if err == nil {
@@ -74,6 +74,7 @@ func (s *storage) open() {
 	}
 	s.log, s.durable, s.written, s.unsynced, s.flushed = log, got, copyOf(got), nil, 0
 	s.appended, s.syncing, s.sequence, s.full = 0, false, log.Sequence(), false
+	return true
 }
 
 func copyOf(all shadows) shadows {
@@ -124,11 +125,13 @@ func (s *storage) sync() {
 		return
 	}
 	target := s.appended
-	s.must("flush", s.log.Flush())
+	if !s.ok("flush", s.log.Flush()) {
+		return
+	}
 	s.flushed = len(s.unsynced)
 	early := w.chance(0.5) && s.hungUntil <= w.now
-	if early {
-		s.synced()
+	if early && !s.synced() {
+		return
 	}
 	took := s.slow + w.between(60*time.Microsecond, 300*time.Microsecond)
 	if w.chance(0.002) {
@@ -144,8 +147,8 @@ func (s *storage) finish(wait time.Duration, target uint64, early bool) {
 			s.finish(min(more, 50*time.Millisecond), target, early)
 			return
 		}
-		if !early {
-			s.synced()
+		if !early && !s.synced() {
+			return
 		}
 		s.syncing = false
 		s.h.post(consensus.Written{Seq: target})
@@ -157,14 +160,16 @@ func (s *storage) finish(wait time.Duration, target uint64, early bool) {
 		}
 		if w.chance(0.3) {
 			_, err := s.log.Maintain()
-			s.must("maintain", err)
+			s.ok("maintain", err)
 		}
 	})
 }
 
 // synced makes everything durable that was flushed.
-func (s *storage) synced() {
-	s.must("sync", s.log.Sync())
+func (s *storage) synced() bool {
+	if !s.ok("sync", s.log.Sync()) {
+		return false
+	}
 	touched := map[id.Group]bool{}
 	for _, st := range s.unsynced[:s.flushed] {
 		s.durable.apply(st)
@@ -177,6 +182,18 @@ func (s *storage) synced() {
 			g.checkBehind(s.h)
 		}
 	}
+	return true
+}
+
+// ok reports whether the disk did what it was asked. It does not when it is
+// where the process was to die.
+func (s *storage) ok(act string, err error) bool {
+	if errors.Is(err, waltest.ErrDead) {
+		s.h.die(s.h.w.chance(0.5))
+		return false
+	}
+	s.must(act, err)
+	return true
 }
 
 func (s *storage) must(act string, err error) {

@@ -65,7 +65,8 @@ func (h *host) saidRaft(g *group, to *box, m *peer.Message) {
 		if r.GetReject() || r.GetIndex() == 0 {
 			return
 		}
-		if s == nil || s.last().Index < id.Index(r.GetIndex()) || s.hard.Term < term {
+		// What a newer leader has truncated since was there in its own term.
+		if s == nil || s.hard.Term < term || s.hard.Term == term && s.last().Index < id.Index(r.GetIndex()) {
 			w.fail("promise", "%s acknowledges entry %d of group %d in term %d, which is not on its disk", h.name, r.GetIndex(), g.id, term)
 		}
 	}

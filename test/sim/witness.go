@@ -1,8 +1,11 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
 	"runtime/debug"
-	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/arbitrator"
@@ -10,55 +13,57 @@ import (
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
+	"github.com/tarbitrator/tarbitrator/internal/wal/waltest"
 )
 
 // witness is one arbitrator process: the shell around an arbitrator.Machine,
-// with its store of records.
-//
-// The store keeps what its format promises: after a process death everything
-// that was handed over, after a power loss everything that was synced and a
-// prefix of the rest; what is read at open is durable.
+// with its real store over a disk that knows process death and power loss.
 type witness struct {
 	box
-	machine  *arbitrator.Machine
+	machine  *arbitrator.Machine // nil while the process is dead
 	inbox    []arbitrator.Event
 	stepping bool
+
+	disk    *waltest.Disk
+	store   *arbitrator.Store
+	written uint64 // Seq of the last Write that was appended
+	syncing bool
+	slow    time.Duration // added to every sync
+
+	// What must be in the store: durable, and then any prefix of unsynced.
 	durable  records
-	wiped    map[id.UUID]records // what was in directories that are gone
 	unsynced []arbitrator.Write
-	seq      uint64 // of the last Write that is durable
-	syncing  bool
+	wiped    map[id.UUID]records // what was in directories that are gone
+
 	enrolled map[arbitrator.Key]bool // asked for by this run, in this directory
-	slow     time.Duration
-	removed  bool
-	received int // messages, to know what a quiet group costs
+	removed  bool                    // replaced: never started again
+	received int                     // messages, to know what a quiet group costs
 }
 
 // newWitness adds an arbitrator with an empty directory.
 func (w *world) newWitness(name string) *witness {
 	a := &witness{box: w.box(name, true), wiped: map[id.UUID]records{}}
 	a.linked = func(*box, consensus.LinkState) {}
-	a.empty()
-	w.names[a.uuid] = &a.box
 	w.arbs = append(w.arbs, a)
 	w.net.add(&a.box)
+	a.empty()
 	a.start()
 	return a
 }
 
+// empty gives a dead arbitrator an empty directory.
 func (a *witness) empty() {
-	a.durable, a.unsynced, a.seq = records{}, nil, 0
-	a.enrolled = map[arbitrator.Key]bool{}
+	a.disk = waltest.NewDisk(a.w.rng.Uint64())
+	a.durable, a.unsynced, a.enrolled = records{}, nil, map[arbitrator.Key]bool{}
+	a.uuid = id.UUID{}
 }
 
 // wipe replaces the directory of a dead arbitrator by an empty one. Whoever
 // still means the old directory reaches the new one at the same address.
 func (a *witness) wipe() {
+	a.w.tracef("%s is wiped", a.name)
 	a.wiped[a.uuid] = a.durable
 	a.empty()
-	a.uuid = a.w.directory(a.name)
-	a.w.names[a.uuid] = &a.box
-	a.w.tracef("%s is wiped: now %s", a.name, a.uuid.Short())
 }
 
 func (a *witness) start() {
@@ -67,18 +72,48 @@ func (a *witness) start() {
 	}
 	a.life++
 	a.up, a.paused, a.inbox, a.stepping, a.syncing = true, false, nil, false, false
-	for _, wr := range a.unsynced { // survived in the kernel, synced at open
-		a.keep(wr)
+	store, err := arbitrator.OpenStore(a.disk, logOptions)
+	if !a.ok("open the store", err) {
+		a.w.after(50*time.Millisecond, a.start)
+		return
 	}
-	a.unsynced = nil
-	var list []arbitrator.Record
-	for _, r := range a.durable {
-		list = append(list, r)
+	list := store.Records()
+	if err := a.checkStore(list, store.Generation()); err != nil {
+		a.w.fail("disk", "%s: recovery: %v", a.name, err)
 	}
-	slices.SortFunc(list, func(x, y arbitrator.Record) int { return x.Compare(y.Key) })
-	a.machine = arbitrator.NewMachine(arbitrator.DefaultConfig(), a.uuid, a.seq, list)
+	if a.uuid != store.UUID() && !a.uuid.IsZero() {
+		a.w.fail("disk", "%s was directory %s, now it is %s", a.name, a.uuid.Short(), store.UUID().Short())
+	}
+	a.store, a.uuid, a.written = store, store.UUID(), store.Generation()
+	a.w.names[a.uuid] = &a.box
+	a.machine = arbitrator.NewMachine(arbitrator.DefaultConfig(), a.uuid, a.written, list)
 	a.w.tracef("%s starts with %d records", a.name, len(list))
 	a.dialAll()
+}
+
+// checkStore compares what recovery found with what must be there, and makes it
+// what is durable from here on.
+func (a *witness) checkStore(list []arbitrator.Record, generation uint64) error {
+	got := records{}
+	for _, r := range list {
+		got[r.Key] = r
+	}
+	for _, wr := range a.unsynced {
+		if wr.Seq <= generation {
+			a.keep(wr)
+			continue
+		}
+		for i := range wr.Records { // of the last one a part may be there
+			if r := wr.Records[i]; reflect.DeepEqual(got[r.Key], r) {
+				a.keep(arbitrator.Write{Records: wr.Records[i : i+1]})
+			}
+		}
+	}
+	a.unsynced = nil
+	if !maps.EqualFunc(a.durable, got, func(x, y arbitrator.Record) bool { return reflect.DeepEqual(x, y) }) {
+		return fmt.Errorf("found %v of generation %d, want %v", got, generation, a.durable)
+	}
+	return nil
 }
 
 // receive takes a frame that was meant for directory to.
@@ -114,13 +149,12 @@ func (a *witness) step() {
 	events := a.inbox
 	a.inbox = nil
 	for _, e := range a.stepMachine(events) {
+		if !a.up {
+			return
+		}
 		switch e := e.(type) {
 		case arbitrator.Write:
-			a.unsynced = append(a.unsynced, e)
-			if !a.syncing {
-				a.syncing = true
-				a.later(a.w.between(time.Microsecond, 10*time.Microsecond), a.sync)
-			}
+			a.write(e)
 		case arbitrator.Send:
 			a.send(e)
 		case arbitrator.Report:
@@ -138,33 +172,80 @@ func (a *witness) stepMachine(events []arbitrator.Event) []arbitrator.Effect {
 	return a.machine.Step(a.w.now, events)
 }
 
-// sync makes durable what was handed over before it began.
+// write appends to the store, and sees to it that a sync comes.
+func (a *witness) write(e arbitrator.Write) {
+	if e.Seq != a.written+1 {
+		a.w.fail("face", "%s: Write %d after %d", a.name, e.Seq, a.written)
+	}
+	a.written = e.Seq
+	a.ok("append", a.store.Log().Append(a.store.Ops(e)))
+	a.unsynced = append(a.unsynced, e)
+	if !a.syncing {
+		a.syncing = true
+		a.later(a.w.between(time.Microsecond, 10*time.Microsecond), a.sync)
+	}
+}
+
+// sync hands everything to the kernel, waits for the disk and says so.
 func (a *witness) sync() {
-	n := len(a.unsynced)
+	if a.paused {
+		a.later(time.Millisecond, a.sync)
+		return
+	}
+	target := a.written
+	if !a.ok("flush", a.store.Log().Flush()) {
+		return
+	}
+	early := a.w.chance(0.5)
+	if early && !a.synced(target) {
+		return
+	}
 	a.later(a.slow+a.w.between(100*time.Microsecond, 2*time.Millisecond), func() {
-		if a.paused { // synced all the same; the process will hear of it
-			a.later(time.Millisecond, a.sync)
+		if !early && !a.synced(target) {
 			return
 		}
-		batch := a.unsynced[:n:n]
-		a.unsynced = append([]arbitrator.Write(nil), a.unsynced[n:]...)
-		for _, wr := range batch {
-			a.keep(wr)
+		a.post(arbitrator.Synced{Seq: target})
+		if a.w.chance(0.3) {
+			if _, err := a.store.Log().Maintain(); !a.ok("maintain", err) {
+				return
+			}
 		}
-		a.syncing = len(a.unsynced) > 0
-		a.post(arbitrator.Synced{Seq: batch[n-1].Seq})
-		if a.syncing {
+		if a.syncing = a.written > target; a.syncing {
 			a.sync()
 		}
 	})
 }
 
+// synced makes everything durable up to Write seq.
+func (a *witness) synced(seq uint64) bool {
+	if !a.ok("sync", a.store.Log().Sync()) {
+		return false
+	}
+	n := 0
+	for n < len(a.unsynced) && a.unsynced[n].Seq <= seq {
+		a.keep(a.unsynced[n])
+		n++
+	}
+	a.unsynced = a.unsynced[n:]
+	return true
+}
+
+// ok reports whether the disk did what it was asked. It does not when it is
+// where the process was to die.
+func (a *witness) ok(act string, err error) bool {
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, waltest.ErrDead):
+		a.die(a.w.chance(0.5))
+	default:
+		a.w.fail("disk", "%s: %s: %v", a.name, act, err)
+	}
+	return false
+}
+
 // keep makes one Write durable and has the checker look at it.
 func (a *witness) keep(wr arbitrator.Write) {
-	if wr.Seq != a.seq+1 {
-		a.w.fail("face", "%s: Write %d after %d", a.name, wr.Seq, a.seq)
-	}
-	a.seq = wr.Seq
 	for _, k := range wr.Removed {
 		delete(a.durable, k)
 	}
@@ -244,8 +325,9 @@ func (a *witness) send(e arbitrator.Send) {
 
 // ---- faults ----
 
-func (a *witness) kill()     { a.die(true) }
-func (a *witness) powerOff() { a.die(false) }
+func (a *witness) kill()      { a.die(true) }
+func (a *witness) powerOff()  { a.die(false) }
+func (a *witness) fuse(n int) { a.disk.DieAfter(n) }
 
 func (a *witness) die(process bool) {
 	if !a.up {
@@ -255,8 +337,10 @@ func (a *witness) die(process bool) {
 	a.up = false
 	a.life++
 	a.machine = nil
-	if !process {
-		a.unsynced = a.unsynced[:a.w.pick(len(a.unsynced)+1)]
+	if process {
+		a.disk.Kill()
+	} else {
+		a.disk.PowerOff()
 	}
 	a.w.net.gone(&a.box, process)
 }
