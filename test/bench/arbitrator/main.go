@@ -130,7 +130,7 @@ type sight struct {
 	openings  int
 }
 
-var syncsLine = regexp.MustCompile(`(?m)^tarbitrator_syncs_total (\d+)`)
+var syncsLine = regexp.MustCompile(`(?m)^tarbitrator_generation (\d+)`)
 
 func look(r *rig.Rig) (s sight, err error) {
 	s.at = time.Now()
@@ -146,7 +146,7 @@ func look(r *rig.Rig) (s sight, err error) {
 	}
 	m := syncsLine.FindStringSubmatch(page)
 	if m == nil {
-		return s, errors.New("the arbitrator's metrics have no tarbitrator_syncs_total")
+		return s, errors.New("the arbitrator's metrics have no tarbitrator_generation")
 	}
 	s.syncs, _ = strconv.ParseUint(m[1], 10, 64) // digits, says the pattern
 	for _, n := range []string{rig.A, rig.B} {
