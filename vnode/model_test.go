@@ -373,11 +373,16 @@ func TestModel(t *testing.T) {
 			g.check(v)
 			want := mustDigest(t, v)
 
-			follower := openTest(t, testConfig(t.TempDir()), nil)
+			cfg := testConfig(t.TempDir())
+			follower := openTest(t, cfg, nil)
 			feed(t, g.rng, follower, l.entries)
 			if got := mustDigest(t, follower); got != want {
 				t.Errorf("a follower has %+v, want %+v", got, want)
 			}
+			if err := follower.Close(); err != nil {
+				t.Fatal(err)
+			}
+			follower = openTest(t, cfg, nil)
 			from := g.rng.IntN(len(l.entries))
 			feed(t, g.rng, follower, l.entries[from:])
 			if got := mustDigest(t, follower); got != want {

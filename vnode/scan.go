@@ -97,8 +97,9 @@ type scan struct {
 	yield Yield
 
 	table *Table
-	left  int       // of req.Limit
-	out   *sql.Rows // what is collected for yield
+	left  int         // of req.Limit
+	out   *sql.Rows   // what is collected for yield
+	spare []*sql.Rows // memory of windows
 	keep  []bool
 }
 
@@ -261,11 +262,16 @@ func (s *scan) backward(t *Table) error {
 	return nil
 }
 
-// window is the rows of a table in a range, in order of time.
+// window is the rows of a table in a range, in order of time. They are valid
+// until the next window.
 func (s *scan) window(t *Table, span Range) (got []*sql.Rows, total int, err error) {
 	err = s.forward(t, span, func(r run) error {
-		if len(got) == 0 || got[len(got)-1].Len() >= BatchRows {
-			got = append(got, sql.NewRows(s.r.wanted, r.hi-r.lo))
+		if n := len(got); n == 0 || got[n-1].Len() >= BatchRows {
+			if n == len(s.spare) {
+				s.spare = append(s.spare, sql.NewRows(s.r.wanted, 0))
+			}
+			s.spare[n].Reset()
+			got = s.spare[:n+1]
 		}
 		got[len(got)-1].Append(r.block.rows, r.lo, r.hi)
 		if total += r.hi - r.lo; total > manyRows {
@@ -280,11 +286,12 @@ func (s *scan) window(t *Table, span Range) (got []*sql.Rows, total int, err err
 func (s *scan) handReversed(rows *sql.Rows) error {
 	s.filter(rows)
 	for end := rows.Len(); end > 0; {
-		start := max(0, end-BatchRows)
-		for i := end - 1; i >= start; i-- {
-			s.out.Append(rows, i, i+1)
+		n := min(end, BatchRows)
+		if s.left > 0 {
+			n = min(n, s.left)
 		}
-		end = start
+		appendReversed(s.out, rows, end-n, end)
+		end -= n
 		err := s.hand(s.out)
 		s.out.Reset()
 		if err != nil {
@@ -292,6 +299,28 @@ func (s *scan) handReversed(rows *sql.Rows) error {
 		}
 	}
 	return nil
+}
+
+// appendReversed appends rows [from, to) of src, the last one first.
+func appendReversed(dst, src *sql.Rows, from, to int) {
+	for i := to - 1; i >= from; i-- {
+		dst.Timestamps = append(dst.Timestamps, src.Timestamps[i])
+	}
+	for j := range dst.Columns {
+		d, c := &dst.Columns[j], &src.Columns[j]
+		if len(c.Nulls) > 0 || c.Type.Storage() == sql.StoreBytes {
+			for i := to - 1; i >= from; i-- {
+				d.Append(c, i, i+1)
+			}
+			continue
+		}
+		for i := to - 1; i >= from && len(c.Ints) > 0; i-- {
+			d.Ints = append(d.Ints, c.Ints[i])
+		}
+		for i := to - 1; i >= from && len(c.Floats) > 0; i-- {
+			d.Floats = append(d.Floats, c.Floats[i])
+		}
+	}
 }
 
 // lastBlock is where the last block starts that starts before to, if there is

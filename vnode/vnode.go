@@ -199,8 +199,12 @@ func (v *Vnode) Group() id.Group { return v.cfg.Group }
 // Precision is the unit of the timestamps.
 func (v *Vnode) Precision() sql.Precision { return v.cfg.Precision }
 
-// settled reports whether nothing below Applied is missing.
-func (v *Vnode) settled() bool { return v.whole || id.Index(v.replayed.Load()) >= v.floor }
+// settled reports whether the store is what the log makes of it: nothing below
+// Applied is missing, and nothing is being applied a second time.
+func (v *Vnode) settled() bool {
+	replayed := id.Index(v.replayed.Load())
+	return replayed >= v.floor || v.whole && replayed == 0
+}
 
 // Run proposes what Write is given and tidies the store, until ctx ends or the
 // replica is closed.
