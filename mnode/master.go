@@ -44,6 +44,9 @@ type MasterConfig struct {
 const (
 	actionTimeout = 5 * time.Second        // one try of one action
 	retryAfter    = 500 * time.Millisecond // a failed action is tried again
+	// repeatAfter is when an action that succeeded may be taken again, if the
+	// plan still names it: by then its effect is in a report.
+	repeatAfter = 200 * time.Millisecond
 	// maxActions bounds what a master does at once; the rest waits for the
 	// next look.
 	maxActions = 64
@@ -237,7 +240,7 @@ func (s *Master) enrolled(a Enroll) {
 func (s *Master) finish(o outcome) {
 	delete(s.running, o.key)
 	if o.err == nil {
-		delete(s.retry, o.key)
+		s.retry[o.key] = time.Now().Add(repeatAfter)
 		if _, was := s.failed[o.key]; was {
 			delete(s.failed, o.key)
 			s.log.Info("cluster change goes on", "what", o.key)
@@ -245,6 +248,7 @@ func (s *Master) finish(o outcome) {
 		if o.after != nil {
 			o.after()
 		}
+		s.forgetOld()
 		return
 	}
 	s.retry[o.key] = time.Now().Add(retryAfter)
@@ -255,6 +259,15 @@ func (s *Master) finish(o outcome) {
 		s.failed[o.key] = o.err.Error()
 		s.log.Warn("cluster change waits", "what", o.key, "err", o.err)
 	}
+}
+
+// forgetOld keeps the pacing of past actions from growing for ever.
+func (s *Master) forgetOld() {
+	if len(s.retry) < 4*maxActions {
+		return
+	}
+	now := time.Now()
+	maps.DeleteFunc(s.retry, func(_ string, at time.Time) bool { return now.After(at) })
 }
 
 // push gives every other host the newest View; hosts that hold a replica of the

@@ -204,14 +204,29 @@ func (h *Host) join(ctx context.Context) error {
 			if err == nil {
 				return h.joined(a)
 			}
-			if text := err.Error(); said[addr] != text {
-				said[addr] = text
-				h.log.Warn("not let in yet", "at", addr, "err", err, "hint", fmt.Sprintf("type CREATE DNODE '%s' on %s", h.cfg.EndPoint, addr))
-			}
+			h.sayWaiting(said, addr, err)
 		}
 		if err := pause(ctx, knockEvery); err != nil {
 			return err
 		}
+	}
+}
+
+// sayWaiting logs why this host is not in yet: once for each reason.
+func (h *Host) sayWaiting(said map[string]string, addr string, err error) {
+	text := err.Error()
+	if said[addr] == text {
+		return
+	}
+	said[addr] = text
+	var refused *peer.CallError
+	switch {
+	case errors.As(err, &refused) && refused.Code == mnode.CodeNoDnode:
+		h.log.Warn("this host is not in the cluster yet", "type", fmt.Sprintf("CREATE DNODE '%s'", h.cfg.EndPoint), "on", addr)
+	case errors.As(err, &refused):
+		h.log.Warn("this host is not let in", "by", addr, "reason", refused.Text)
+	default:
+		h.log.Info("waiting for a host of the cluster", "end_point", addr, "err", err)
 	}
 }
 

@@ -48,6 +48,9 @@ func (h *Host) reportLoop(ctx context.Context) error {
 
 // report sends one report and takes the answer.
 func (h *Host) report(ctx context.Context) error {
+	if h.View().Cluster.ID == 0 {
+		return nil // being born: there is nobody yet who could know this host
+	}
 	ctx, cancel := context.WithTimeout(ctx, h.cfg.Interval)
 	defer cancel()
 	r := h.Report()

@@ -1,0 +1,360 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/wal/waltest"
+	"github.com/tarbitrator/tarbitrator/mnode"
+)
+
+func TestHostsFoundAndJoinACluster(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		defer w.end()
+		a, b := w.build(addrA, 1), w.build(addrB, 2)
+		b.move() // nobody is there to let it in yet
+		a.move()
+		w.until("cluster born", func() bool { return a.View().Cluster.ID != 0 })
+		time.Sleep(5 * time.Second)
+		if got := b.Dnode(); got != 0 {
+			t.Fatalf("b is dnode %d before CREATE DNODE", got)
+		}
+		if n, err := a.CreateDnode(t.Context(), addrB); err != nil || n != 2 {
+			t.Fatalf("create dnode: got %d, %v, want 2", n, err)
+		}
+		if took := w.until("b is in", func() bool { return b.Dnode() == 2 }); took > time.Second {
+			t.Errorf("b was let in after %v, want at most 1s", took)
+		}
+		w.until("both vote for the metadata, and the arbitrator", func() bool { return votes(b, id.Mnode) == 3 })
+		w.until("record says so", func() bool {
+			g, _ := b.View().Group(id.Mnode)
+			return len(g.Members) == 3 && !g.Members[1].Joining && !g.Members[2].Joining
+		})
+		o := b.Overview()
+		if len(o.Mnodes) != 2 || o.Arbitrator == nil {
+			t.Errorf("b shows mnodes %+v, arbitrator %+v", o.Mnodes, o.Arbitrator)
+		}
+		w.until("b shows everybody as ready", func() bool {
+			o := b.Overview()
+			return o.Dnodes[0].Status == "ready" && o.Dnodes[1].Status == "ready" && o.Arbitrator.Status == "ready" &&
+				o.Mnodes[0].Role == "master" && o.Mnodes[1].Role == "slave" && o.Alive == 1
+		})
+	})
+}
+
+func TestDatabaseLivesAndDies(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := b.CreateDatabase(t.Context(), "demo", twoReplicas(2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(2)); !errors.Is(err, &mnode.Error{Code: mnode.CodeDatabaseExists}) {
+			t.Errorf("created twice: got %v", err)
+		}
+		db, ok := b.View().Database("demo")
+		if !ok || !db.Ready {
+			t.Fatalf("b's own view has %+v", db)
+		}
+		for _, g := range db.Groups {
+			for _, h := range []*house{a, b} {
+				if _, ok := h.Shard(g); !ok {
+					t.Errorf("%s has no replica of %d", h.addr, g)
+				}
+			}
+		}
+		write(t, b, db.Groups[0], "one")
+		write(t, a, db.Groups[0], "two")
+		w.until("both have it", func() bool {
+			return strings.Join(rows(a, db.Groups[0]), " ") == "one two" && strings.Join(rows(b, db.Groups[0]), " ") == "one two"
+		})
+		if err := b.DropDatabase(t.Context(), "demo"); err != nil {
+			t.Fatal(err)
+		}
+		w.until("nothing is left", func() bool {
+			return len(a.View().Groups) == 1 && len(a.record.replicas()) == 1 && len(b.record.replicas()) == 1
+		})
+		for _, h := range []*house{a, b} {
+			if left, _ := os.ReadDir(h.dir + "/vnode"); len(left) > 0 {
+				t.Errorf("%s still has %v", h.addr, left)
+			}
+		}
+	})
+}
+
+// registerToy offers a write to a toy shard on every host, as node/query does.
+func registerToy(h *house) {
+	h.Host.Handle("toy.write", func(ctx context.Context, _ id.UUID, g id.Group, body []byte) ([]byte, error) {
+		answer, err := h.groups.Propose(ctx, g, body)
+		if err != nil {
+			return nil, err
+		}
+		return []byte(answer.(string)), nil
+	})
+}
+
+func write(t *testing.T, h *house, g id.Group, text string) {
+	t.Helper()
+	for _, x := range h.town.all {
+		registerToy(x)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := h.Forward(ctx, g, "toy.write", []byte(text)); err != nil {
+		t.Fatalf("write %q at %s: %v", text, h.addr, err)
+	}
+}
+
+func rows(h *house, g id.Group) []string {
+	s, ok := h.Shard(g)
+	if !ok {
+		return nil
+	}
+	return s.(*toy).list()
+}
+
+func TestServiceGoesOnWhenTheMasterDies(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1)); err != nil {
+			t.Fatal(err)
+		}
+		db, _ := a.View().Database("demo")
+		write(t, a, db.Groups[0], "before")
+		a.kill()
+		write(t, b, db.Groups[0], "after")
+		if _, err := b.CreateDnode(t.Context(), addrC); err != nil {
+			t.Fatal(err)
+		}
+		w.until("b shows that a is gone", func() bool {
+			o := b.Overview()
+			return o.Dnodes[0].Status == "offline" && o.Master == 2 && o.Mnodes[0].Role == "offline" && o.Alive == 2
+		})
+		a.move()
+		w.until("a has what it missed", func() bool {
+			_, ok := a.View().DnodeAt(addrC)
+			return ok && strings.Join(rows(a, db.Groups[0]), " ") == "before after"
+		})
+		w.until("all is well", func() bool {
+			o := a.Overview()
+			return o.Dnodes[0].Status == "ready" && o.Dnodes[1].Status == "ready" && len(o.Groups) == 1 && o.Groups[0].Onlines == 2
+		})
+	})
+}
+
+func TestWithoutAMasterThereIsStillAnAnswer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		a.kill()
+		w.mu.Lock()
+		w.arb.up = false
+		w.mu.Unlock()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		var none *NoMasterError
+		if _, err := b.CreateDnode(ctx, addrC); !errors.As(err, &none) || !none.CutOff {
+			t.Errorf("got %v, want that b is cut off", err)
+		}
+		w.until("b says what it knows", func() bool {
+			o := b.Overview()
+			return o.Alive == 0 && o.Master == 0 && o.Dnodes[0].Status == "offline" && o.Dnodes[1].Status == "ready"
+		})
+	})
+}
+
+func TestDatabaseIsFinishedByAnotherMaster(t *testing.T) {
+	for n := range 12 {
+		bubble(t, func(t *testing.T) {
+			w, a, b := pair(t)
+			defer w.end()
+			done := make(chan error, 1)
+			go func() { done <- b.CreateDatabase(context.Background(), "demo", twoReplicas(3)) }()
+			time.Sleep(time.Duration(n) * 700 * time.Microsecond)
+			a.kill()
+			w.until("b leads", func() bool { return b.Overview().Master == 2 })
+			a.move()
+			if err := <-done; err != nil {
+				t.Errorf("killed after %d steps: %v", n, err)
+			}
+			w.until("everybody has it", func() bool {
+				o := a.Overview()
+				ok := len(o.Groups) == 3
+				for _, g := range o.Groups {
+					ok = ok && g.Onlines == 2
+				}
+				return ok
+			})
+		})
+	}
+}
+
+// A replica whose log is lost is not made again: it would vote as if it knew
+// nothing (R40).
+func TestLostReplicaIsNotMadeAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1)); err != nil {
+			t.Fatal(err)
+		}
+		b.kill()
+		b.disk = waltest.NewDisk(99)
+		b.move()
+		w.until("b says so", func() bool {
+			for _, g := range a.Overview().Groups {
+				if len(g.Members) == 2 && strings.Contains(g.Members[0].Fault+g.Members[1].Fault, "lost this replica") {
+					return true
+				}
+			}
+			return false
+		})
+		time.Sleep(10 * time.Second)
+		if stored, err := b.groups.Stored(); err != nil || len(stored) != 0 {
+			t.Errorf("b has made %+v, %v", stored, err)
+		}
+	})
+}
+
+func TestFirstHostAsksBeforeItFounds(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, _ := pair(t)
+		defer w.end()
+		cluster := a.View().Cluster.ID
+		a.kill()
+		a.dir, a.disk = t.TempDir(), waltest.NewDisk(5)
+		a.move()
+		<-a.ended
+		if a.err == nil || !strings.Contains(a.err.Error(), "RESTORE DNODE 1 on b:6030") {
+			t.Errorf("wiped first host: got %v, want how to restore it", a.err)
+		}
+		w.all[addrB].kill()
+		a.dir, a.disk = t.TempDir(), waltest.NewDisk(6)
+		a.move()
+		<-a.ended
+		if a.err == nil || !strings.Contains(a.err.Error(), "its directory is gone") {
+			t.Errorf("with the arbitrator alone: got %v, want a refusal", a.err)
+		}
+		a.edit = func(c *Config) { c.NewCluster = true }
+		a.dir, a.disk = t.TempDir(), waltest.NewDisk(7)
+		a.move()
+		w.until("another cluster", func() bool { id := a.View().Cluster.ID; return id != 0 && id != cluster })
+	})
+}
+
+func TestSilentArbitratorDelaysABirth(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		defer w.end()
+		w.arb.up = false
+		a := w.build(addrA, 1)
+		a.move()
+		time.Sleep(30 * time.Second)
+		if a.Dnode() != 0 {
+			t.Fatal("born without the arbitrator's word")
+		}
+		w.mu.Lock()
+		w.arb.up = true
+		w.mu.Unlock()
+		w.until("cluster born", func() bool { return a.View().Cluster.ID != 0 })
+	})
+}
+
+func TestWipedArbitratorIsReplaced(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1)); err != nil {
+			t.Fatal(err)
+		}
+		w.mu.Lock()
+		w.buildTower(id.UUID{0xef})
+		w.mu.Unlock()
+		w.until("every group has the new one", func() bool {
+			for _, g := range b.View().Groups {
+				m, ok := g.Witness()
+				if !ok || m.UUID != (id.UUID{0xef}) || m.Joining || len(g.Members) != 3 {
+					return false
+				}
+			}
+			return votes(a, 2) == 3
+		})
+		db, _ := a.View().Database("demo")
+		a.kill()
+		write(t, b, db.Groups[0], "still")
+	})
+}
+
+func TestDifferentSettingsAreShown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		b.kill()
+		b.edit = func(c *Config) { c.Settings = map[string]string{"arbitrator": "elsewhere:6042"} }
+		b.move()
+		w.until("reason is shown", func() bool {
+			d := a.Overview().Dnodes[1]
+			return d.Status == "offline" && d.Reason == "cfg parameters inconsistent: arbitrator"
+		})
+	})
+}
+
+func TestRepliesKeepTheirMeaning(t *testing.T) {
+	leader := id.UUID{1}
+	for _, err := range []error{
+		&consensus.NotLeaderError{Group: 3, Leader: leader}, consensus.ErrLost, consensus.ErrUnknownOutcome, consensus.ErrBusy,
+		&CodedError{Code: 0x2600, Text: "syntax error"}, Again(errors.New("replaying")),
+	} {
+		_, got := decodeReply(3, encodeReply(nil, err))
+		switch want := err.(type) { //nolint:errorlint // the table holds bare values
+		case *consensus.NotLeaderError:
+			var x *consensus.NotLeaderError
+			if !errors.As(got, &x) || *x != *want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		case *CodedError:
+			var x *CodedError
+			if !errors.As(got, &x) || *x != *want {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		default:
+			if !errors.Is(got, err) && !(errors.Is(err, errAgain) && errors.Is(got, errAgain)) {
+				t.Errorf("got %v, want %v", got, err)
+			}
+		}
+	}
+	if body, err := decodeReply(3, encodeReply([]byte("rows"), nil)); err != nil || string(body) != "rows" {
+		t.Errorf("got %q, %v, want rows", body, err)
+	}
+}
+
+// No reply, however damaged, is taken for done unless it says so.
+func FuzzDecodeReply(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(encodeReply([]byte("x"), nil))
+	f.Add(encodeReply(nil, &CodedError{Code: 1, Text: "x"}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, err := decodeReply(1, b)
+		if (err == nil) != (len(b) > 0 && b[0] == replyDone) {
+			t.Fatalf("%x: got %v", b, err)
+		}
+	})
+}
+
+// Whatever decodeRecord accepts names somebody.
+func FuzzDecodeRecord(f *testing.F) {
+	f.Add([]byte(`{"Identity":{"UUID":"0a000000000000000000000000000000","Starts":1}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := decodeRecord(b); err == nil && c.Identity.UUID.IsZero() {
+			t.Fatal("a record of nobody")
+		}
+	})
+}
