@@ -28,6 +28,7 @@ type Config struct {
 	Database    string        // for tables named without one; default none
 	TryTimeout  time.Duration // for one host to answer; default 2 s
 	Timeout     time.Duration // for a statement, all tries together; default 30 s
+	Unreachable time.Duration // to go on while no host can be connected to; default 30 s
 	Connections int           // kept open to each host; default 64
 }
 
@@ -35,7 +36,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		EndPoints: []string{"127.0.0.1:6041"}, User: "root", Password: "taosdata",
-		TryTimeout: 2 * time.Second, Timeout: 30 * time.Second, Connections: 64,
+		TryTimeout: 2 * time.Second, Timeout: 30 * time.Second, Unreachable: 30 * time.Second, Connections: 64,
 	}
 }
 
@@ -104,6 +105,7 @@ func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
 	defer cancel()
 	repeatable := Repeatable(statement)
 	pause := firstPause
+	start, reached := time.Now(), false
 	var last error
 	for try := 0; ; try++ {
 		turn := c.preferred.Load()
@@ -120,6 +122,10 @@ func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
 			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 		}
 		last = err
+		reached = reached || !dialFailed(err)
+		if !reached && time.Since(start) > c.config.Unreachable {
+			break
+		}
 		c.preferred.CompareAndSwap(turn, turn+1) // others may have moved on already
 		// A round over all hosts without success: give them a moment.
 		if (try+1)%len(c.config.EndPoints) == 0 {
@@ -168,8 +174,13 @@ func mayHaveRun(err error) bool {
 	if errors.As(err, &refused) {
 		return refused.Code == CodeUnknownOutcome
 	}
+	return !dialFailed(err)
+}
+
+// dialFailed reports whether a try never got a connection.
+func dialFailed(err error) bool {
 	var dial *net.OpError
-	return !errors.As(err, &dial) || dial.Op != "dial"
+	return errors.As(err, &dial) && dial.Op == "dial"
 }
 
 func (c *Client) try(ctx context.Context, host, statement string) (*Rows, error) {

@@ -1,0 +1,84 @@
+// Command tnode is a data host, and the tools that speak to one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tarbitrator/tarbitrator/node/query"
+)
+
+// Exit codes. They are part of the face: scripts rely on them.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	code := run(ctx, os.Args)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string) int {
+	// -h is the host of the shell, as users of such shells expect.
+	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help"}
+	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
+	app := &cli.App{
+		Name: "tnode", Usage: "a data host of a time-series cluster for two servers",
+		Version: query.Version, HideHelpCommand: true,
+		Commands:       []*cli.Command{startCommand(), sqlCommand(), demoCommand(), statusCommand()},
+		ExitErrHandler: func(*cli.Context, error) {}, // the code is chosen below
+		OnUsageError:   usage,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usage(c, fmt.Errorf("no such command: %s", c.Args().First()), false)
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	for _, command := range app.Commands {
+		command.OnUsageError = usage
+	}
+	err := app.RunContext(ctx, args)
+	if err == nil {
+		return 0
+	}
+	var coded *exitError
+	if !errors.As(err, &coded) {
+		coded = &exitError{exitFailed, err}
+	}
+	if coded.err != nil {
+		fmt.Fprintln(os.Stderr, "tnode:", coded.err)
+	}
+	return coded.code
+}
+
+// exitError ends the process with a code. Without an error there is nothing
+// left to say.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+func usage(_ *cli.Context, err error, _ bool) error {
+	return &exitError{exitUsage, fmt.Errorf("%w (try --help)", err)}
+}

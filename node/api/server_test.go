@@ -1,0 +1,126 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+)
+
+func open(t *testing.T, edit func(*Config)) *Server {
+	t.Helper()
+	config := DefaultConfig()
+	config.Addr = "127.0.0.1:0"
+	if edit != nil {
+		edit(&config)
+	}
+	s, err := New(config, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestBodiesInHandAreBounded(t *testing.T) {
+	s := open(t, func(c *Config) { c.MaxBodyBytes, c.MaxQueuedBytes = 10, 25 })
+	request := func(n int) *http.Request {
+		return httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(make([]byte, n)))
+	}
+	var held []*Body
+	for range 2 {
+		b, err := s.ReadBody(request(10))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, b)
+	}
+	if _, err := s.ReadBody(request(10)); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("third body: got %v, want %v", err, ErrOverloaded)
+	}
+	held[0].Release()
+	if b, err := s.ReadBody(request(10)); err != nil {
+		t.Errorf("after a release: %v", err)
+	} else {
+		b.Release()
+	}
+	held[1].Release()
+	if n := s.queuedBytes.Load(); n != 0 {
+		t.Errorf("%d bytes still count as held", n)
+	}
+	if _, err := s.ReadBody(request(11)); !errors.Is(err, ErrBodyTooLong) {
+		t.Errorf("long body: got %v, want %v", err, ErrBodyTooLong)
+	}
+}
+
+// TestRunFinishesWhatItBegan: a request that is under way when the host stops
+// still gets its answer.
+func TestRunFinishesWhatItBegan(t *testing.T) {
+	s := open(t, nil)
+	begun, stopped := make(chan struct{}), make(chan struct{})
+	s.Handle("/slow", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(begun)
+		<-stopped
+		if r.Context().Err() != nil {
+			t.Error("the request was cancelled with its host")
+		}
+		io.WriteString(w, "done")
+	}))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx, l) }()
+	answer := make(chan string, 1)
+	go func() {
+		resp, err := http.Get("http://" + l.Addr().String() + "/slow")
+		if err != nil {
+			answer <- err.Error()
+			return
+		}
+		defer resp.Body.Close()
+		b, _ := io.ReadAll(resp.Body)
+		answer <- string(b)
+	}()
+	<-begun
+	stop()
+	close(stopped)
+	if got := <-answer; got != "done" {
+		t.Errorf("got %q, want done", got)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMetricsText(t *testing.T) {
+	var m Metrics
+	var l Latency
+	l.Observe(time.Millisecond)
+	l.Observe(time.Minute)
+	m.Add(func(t *MetricText) {
+		t.Family("a_total", "counter", "What a is.")
+		t.Sample(3, "group", "2", "why", `say "no"`)
+		t.Family("b_seconds", "histogram", "How long.")
+		t.Histogram(&l, "kind", "insert")
+	})
+	w := httptest.NewRecorder()
+	m.ServeHTTP(w, nil)
+	for _, want := range []string{
+		"# HELP a_total What a is.\n# TYPE a_total counter\n" + `a_total{group="2",why="say \"no\""} 3` + "\n",
+		`b_seconds_bucket{kind="insert",le="0.0005"} 0`, `b_seconds_bucket{kind="insert",le="0.001"} 1`,
+		`b_seconds_bucket{kind="insert",le="+Inf"} 2`, `b_seconds_sum{kind="insert"} 60.001`, `b_seconds_count{kind="insert"} 2`,
+	} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("missing %q in\n%s", want, w.Body)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+)
+
+// Vnode is one replica of this host, as GET /api/v1/vnodes shows it.
+type Vnode struct {
+	Group    uint32 `json:"vgroup"`
+	Database string `json:"database"`
+	Role     string `json:"role"`
+	Mode     string `json:"mode,omitempty"`
+	Feed     string `json:"feed,omitempty"`
+	Term     uint64 `json:"term"`
+	Commit   uint64 `json:"commit"`
+	Applied  uint64 `json:"applied"`
+	Tables   int    `json:"tables"`
+	Rows     uint64 `json:"rows"`
+	Digest   string `json:"digest,omitempty"`
+	Fault    string `json:"fault,omitempty"`
+}
+
+// Vnodes lists the replicas of this host. It asks nobody else.
+type Vnodes interface {
+	// Vnodes lists them by group; with digest every row is read.
+	Vnodes(ctx context.Context, digest bool) ([]Vnode, error)
+}
+
+// Status hangs the paths on a server that are about this host alone:
+// /-/ping, /metrics and /api/v1/vnodes.
+func Status(server *Server, keeper *Keeper, metrics *Metrics, vnodes Vnodes, dnode func() uint32) {
+	server.Handle("/-/ping", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+	}))
+	server.Handle("/metrics", metrics)
+	// Digests read everything, so one at a time.
+	busy := make(chan struct{}, 1)
+	server.Handle("/api/v1/vnodes", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := keeper.Authenticate(r.Context(), r.Header.Get("Authorization")); err != nil {
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		digest := r.URL.Query().Get("digest") != "false"
+		if digest {
+			select {
+			case busy <- struct{}{}:
+				defer func() { <-busy }()
+			case <-r.Context().Done():
+				return
+			}
+		}
+		list, err := vnodes.Vnodes(r.Context(), digest)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		json.NewEncoder(w).Encode(map[string]any{"dnode": dnode(), "vnodes": list}) //nolint:errcheck // the client has gone
+	}))
+}

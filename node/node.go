@@ -1,0 +1,242 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/conf"
+	"github.com/tarbitrator/tarbitrator/internal/wal"
+	"github.com/tarbitrator/tarbitrator/node/api"
+	"github.com/tarbitrator/tarbitrator/node/api/rest"
+	"github.com/tarbitrator/tarbitrator/node/host"
+	"github.com/tarbitrator/tarbitrator/node/query"
+)
+
+// Config is what a host is told at start.
+type Config struct {
+	conf.Config
+	NewCluster bool // found a cluster although the arbitrator is silent (--new-cluster)
+	// Ready is called once this host is a member of a cluster and serves.
+	Ready func()
+}
+
+// Node is one data host. Run starts it.
+type Node struct {
+	config Config
+	log    *slog.Logger
+
+	record *host.Record
+	wal    *wal.Log
+	writer *wal.Writer
+	net    *peer.Net
+	groups *consensus.Host
+	host   *host.Host
+	engine *query.Engine
+	server *api.Server
+	parts  *layers
+
+	peers, doors net.Listener
+}
+
+// Run runs a host until ctx ends, then hands its groups over and stops. It
+// returns early if the host can't start, or if a part fails.
+func Run(ctx context.Context, config Config, log *slog.Logger) error {
+	n := &Node{config: config, log: log, parts: newLayers(log)}
+	if err := n.open(); err != nil {
+		n.close()
+		return err
+	}
+	n.build()
+	log.Info("starting", "version", query.Version, "end_point", config.EndPoint(), "http", n.doors.Addr(),
+		"data_dir", config.DataDir, "directory", n.record.Identity().UUID, "arbitrator", config.Arbitrator)
+	n.start()
+	err := n.serve(ctx)
+	n.shutDown(ctx)
+	return err
+}
+
+// open takes what only one process may have: directory, log, ports. What is
+// taken by someone else is said before anything has begun.
+func (n *Node) open() error {
+	c := n.config
+	var err error
+	if n.peers, err = net.Listen("tcp", c.Listen(c.ServerPort)); err != nil {
+		return fmt.Errorf("listen for other hosts on %s (serverPort): %w", c.Listen(c.ServerPort), err)
+	}
+	if n.doors, err = net.Listen("tcp", c.Listen(c.HTTPPort)); err != nil {
+		return fmt.Errorf("listen for clients on %s (httpPort): %w", c.Listen(c.HTTPPort), err)
+	}
+	if n.record, err = host.OpenRecord(c.DataDir); err != nil {
+		return err
+	}
+	fs, err := wal.DirFS(filepath.Join(c.DataDir, "wal"))
+	if err != nil {
+		return err
+	}
+	if n.wal, err = wal.Open(fs, wal.Options{}); err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	return nil
+}
+
+// close gives back what open has taken, when nothing was started.
+func (n *Node) close() {
+	if n.peers != nil {
+		n.peers.Close()
+	}
+	if n.doors != nil {
+		n.doors.Close()
+	}
+	if n.wal != nil {
+		n.wal.Close() //nolint:errcheck // nothing was written
+	}
+}
+
+// build makes the parts. They know each other; none of them runs.
+func (n *Node) build() {
+	c, log := n.config, n.log
+	who := n.record.Identity()
+	n.writer = wal.NewWriter(n.wal, wal.WriterConfig{
+		Done: func(seq uint64) { n.groups.Durable(seq) },
+		Full: func(full bool) { n.groups.DiskSpace(full) },
+		Log:  log,
+	})
+	n.net = peer.NewNet(peer.Config{
+		UUID: who.UUID, Addr: c.EndPoint(),
+		OnFrame: func(from peer.Remote, class peer.Class, msgs []peer.Message) {
+			n.groups.Receive(from.UUID, class, msgs)
+		},
+		OnLink: func(r peer.Remote, s peer.LinkState) { n.groups.Linked(r.UUID, consensus.LinkState(s)) },
+	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
+	n.groups = consensus.New(groupConfig(c.Config), who.UUID, consensus.Log{LogReader: n.wal, Appender: n.writer}, n.net, log)
+}
+
+// groupConfig derives the timing of the groups from the two keys that users
+// may set.
+func groupConfig(c conf.Config) consensus.Config {
+	g := consensus.DefaultConfig()
+	g.Tick = c.Tick()
+	g.SilentAfter = c.WaitReplicaTimeout
+	return g
+}
+
+// start starts the parts, each after what it stands on.
+func (n *Node) start() {
+	// newHost and newDoors can fail only on a wrong configuration, which ends
+	// the host like any other failure of a part.
+	if err := errors.Join(n.newHost(), n.newDoors()); err != nil {
+		n.parts.start("configuration", func(context.Context) error { return err })
+		return
+	}
+	n.parts.start("log", n.writer.Run)
+	n.parts.start("network", func(ctx context.Context) error { return n.net.Run(ctx, n.peers) })
+	n.parts.start("groups", n.groups.Run)
+	n.parts.start("host", n.host.Run)
+	n.parts.start("doors", func(ctx context.Context) error { return n.server.Run(ctx, n.doors) })
+}
+
+func (n *Node) newHost() (err error) {
+	c := n.config
+	shared := map[string]string{}
+	for _, v := range c.Shared() {
+		shared[v.Name] = v.Value
+	}
+	n.host, err = host.New(host.Config{
+		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
+		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, NewCluster: c.NewCluster, Version: query.Version,
+		Cores: runtime.NumCPU(), Settings: shared,
+	}, n.record, n.net, n.groups, n.openShard, n.log)
+	return err
+}
+
+func (n *Node) newDoors() error {
+	if n.host == nil {
+		return nil // the reason is known
+	}
+	c := n.config
+	zone, err := time.LoadLocation(c.Timezone)
+	if c.Timezone == "" {
+		zone = time.Local
+	} else if err != nil {
+		return fmt.Errorf("timezone %s: %w", c.Timezone, err)
+	}
+	n.engine = query.New(query.Config{
+		MaxWait: c.MaxRetryWaitTime, Zone: zone, Boot: n.host.Boot(),
+		Code: func(err error) (uint16, string) {
+			f := api.Describe(err)
+			return f.Code, f.Text
+		},
+		Variables: c.Variables(), Shared: c.Shared(),
+	}, cluster{n.host}, n.log)
+	for method, h := range n.engine.Handlers() {
+		n.host.Handle(method, h)
+	}
+	doors := api.DefaultConfig()
+	doors.Addr = c.Listen(c.HTTPPort)
+	if n.server, err = api.New(doors, n.log); err != nil {
+		return err
+	}
+	keeper := api.NewKeeper(users{n.host}, func() []byte {
+		secret := n.host.View().Cluster.Secret
+		return secret[:]
+	})
+	metrics := &api.Metrics{}
+	metrics.Add(n.collect)
+	rest.New(rest.Config{RowLimit: int(c.RestfulRowLimit), StrictStatus: c.HTTPCodeServerError}, n.server, keeper, n.engine)
+	api.Status(n.server, keeper, metrics, vnodes{n}, func() uint32 { return uint32(n.host.Dnode()) })
+	n.server.Gate(n.member)
+	return nil
+}
+
+// member reports whether this host is a member of a cluster that has begun.
+func (n *Node) member() error {
+	select {
+	case <-n.host.Started():
+		if len(n.host.View().Users) == 0 {
+			return errors.New("the cluster is being born")
+		}
+		return nil
+	default:
+		return fmt.Errorf("this host (%s) is in no cluster yet: type CREATE DNODE '%s' on a member", n.config.EndPoint(), n.config.EndPoint())
+	}
+}
+
+// serve waits until ctx ends or a part fails.
+func (n *Node) serve(ctx context.Context) error {
+	started := n.host.Started()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.parts.failed:
+			return err
+		case <-started:
+			started = nil
+			n.log.Info("serving", "dnode", n.host.Dnode(), "cluster", n.record.Identity().Cluster, "http", n.doors.Addr())
+			if n.config.Ready != nil {
+				n.config.Ready()
+			}
+		}
+	}
+}
+
+// shutDown hands over what this host leads while it still serves, so that
+// statements under way find the new master, and stops everything.
+func (n *Node) shutDown(ctx context.Context) {
+	if ctx.Err() != nil && n.host != nil {
+		if err := n.groups.HandOver(context.WithoutCancel(ctx)); err != nil {
+			n.log.Info("groups stay without a master until another host is back", "err", err)
+		}
+	}
+	n.parts.stop()
+	n.close()
+	n.log.Info("stopped")
+}
