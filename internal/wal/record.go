@@ -43,7 +43,7 @@ type salt uint32
 // newSalt mixes the log's identity with the segment's number. For a given log
 // it maps numbers one to one (modulo 2^32): the multiplier is odd.
 func newSalt(logID, number uint64) salt {
-	return salt(uint32(logID) ^ uint32(logID>>32) + uint32(number)*0x9E3779B1)
+	return salt((uint32(logID) ^ uint32(logID>>32)) + uint32(number)*0x9E3779B1)
 }
 
 // seed is where the checksum of a record at off starts. The place is part of

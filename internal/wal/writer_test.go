@@ -2,9 +2,14 @@ package wal_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
@@ -16,7 +21,6 @@ type durable struct {
 	mu   sync.Mutex
 	cond *sync.Cond
 	seq  uint64
-	full []bool
 }
 
 func newDurable() *durable {
@@ -118,4 +122,100 @@ func readBehind(t *testing.T, l *wal.Log, g id.Group, n id.Index) {
 		}
 		at++
 	}
+}
+
+// TestWriterFull fills the disk under a Writer in fake time. It is told once
+// that the disk is full and once that it no longer is, and nothing is lost.
+func TestWriterFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const segmentBytes = 8 << 10
+		disk := waltest.NewDisk(1)
+		l := open(t, disk, wal.Options{SegmentBytes: segmentBytes})
+		var full []bool
+		d := newDurable()
+		w, stop := startWriter(l, wal.WriterConfig{Done: d.done, Full: func(f bool) { full = append(full, f) }})
+		synctest.Wait() // segments are made
+		disk.SetCapacity(disk.Used() + 100)
+		seq := uint64(0)
+		put := func(op wal.Op) {
+			seq++
+			w.Append(seq, []wal.Op{op})
+			synctest.Wait()
+		}
+		next := id.Index(1)
+		for d.seq == seq { // until an append waits for room
+			put(wal.Op{Group: 1, Entries: run(next, 10, 1, 100)})
+			next += 10
+			if seq > 100 {
+				t.Fatal("the disk is never full")
+			}
+		}
+		put(wal.Op{Group: 2, Mark: 5}) // waits behind it
+		if !slices.Equal(full, []bool{true}) {
+			t.Errorf("told %v, want [true]", full)
+		}
+		disk.SetCapacity(0)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if d.seq != seq {
+			t.Errorf("with space again, %d appends of %d are durable", d.seq, seq)
+		}
+		if !slices.Equal(full, []bool{true, false}) {
+			t.Errorf("told %v, want [true false]", full)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if got := state(t, l, 1).Last.Index; got != next-1 || state(t, l, 2).Mark != 5 {
+			t.Errorf("last entry is %d, want %d", got, next-1)
+		}
+	})
+}
+
+// TestWriterPoison checks that Run ends with the error after a failed sync, in
+// either of its goroutines, and that nothing is reported durable.
+func TestWriterPoison(t *testing.T) {
+	for _, during := range []string{"batch", "maintenance"} {
+		t.Run(during, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				disk := waltest.NewDisk(1)
+				l := open(t, disk, wal.Options{SegmentBytes: 8 << 10})
+				d := newDurable()
+				if during == "maintenance" {
+					disk.FailSyncs(1) // of the first spare
+				}
+				w, stop := startWriter(l, wal.WriterConfig{Done: d.done})
+				synctest.Wait()
+				if during == "batch" {
+					disk.FailSyncs(1)
+				}
+				w.Append(1, []wal.Op{{Group: 1, Mark: 1}})
+				synctest.Wait()
+				if d.seq != 0 {
+					t.Error("reported durable after a failed sync")
+				}
+				if err := stop(); !errors.Is(err, syscall.EIO) {
+					t.Errorf("run: got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestWriterProbe checks that an append without ops is answered.
+func TestWriterProbe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := open(t, waltest.NewDisk(1), wal.Options{SegmentBytes: 8 << 10})
+		d := newDurable()
+		w, stop := startWriter(l, wal.WriterConfig{Done: d.done})
+		before := l.Sequence()
+		w.Append(1, nil)
+		synctest.Wait()
+		if d.seq != 1 || l.Sequence() == before {
+			t.Errorf("done up to %d, sequence %d after %d", d.seq, l.Sequence(), before)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
