@@ -173,6 +173,12 @@ func (h *house) alive() bool {
 	return h.up
 }
 
+func (h *house) lives(u id.UUID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.uuid == u
+}
+
 // end stops everybody, so that the bubble can end.
 func (w *town) end() {
 	for _, h := range w.all {
@@ -242,7 +248,7 @@ func (h *house) Links() []peer.Link {
 	h.mu.Unlock()
 	var out []peer.Link
 	for _, p := range peers {
-		up := p.UUID == h.town.arb.uuid && p.Arbitrator && h.reachesTower() || h.member(p.UUID) != nil
+		up := p.Arbitrator && h.reachesTower(p.UUID) || h.member(p.UUID) != nil
 		state := peer.LinkDown
 		if up {
 			state = peer.LinkUp
@@ -252,11 +258,13 @@ func (h *house) Links() []peer.Link {
 	return out
 }
 
-func (h *house) reachesTower() bool {
+// reachesTower reports whether the arbitrator answers this house, with a given
+// directory or, for a guest, with any.
+func (h *house) reachesTower(u id.UUID) bool {
 	w := h.town
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.arb.up && !w.cut[[2]string{h.addr, addrW}]
+	return w.arb.up && (u.IsZero() || u == w.arb.uuid) && !w.cut[[2]string{h.addr, addrW}]
 }
 
 func (h *house) Call(ctx context.Context, to id.UUID, method string, req []byte) ([]byte, error) {
@@ -268,7 +276,7 @@ func (h *house) Call(ctx context.Context, to id.UUID, method string, req []byte)
 }
 
 func (h *house) CallAddr(ctx context.Context, addr, method string, req []byte) ([]byte, error) {
-	if addr == addrW && method == callLookup && h.reachesTower() {
+	if addr == addrW && method == callLookup && h.reachesTower(id.UUID{}) {
 		return h.town.lookup(req)
 	}
 	other := h.town.reach(h.addr, addr)
@@ -327,7 +335,7 @@ func (h *house) call(ctx context.Context, other *house, method string, req []byt
 
 // Send implements consensus.Carrier.
 func (h *house) Send(to id.UUID, class peer.Class, msgs []peer.Message) bool {
-	if to == h.town.arb.uuid {
+	if h.reachesTower(to) {
 		return h.ask(msgs)
 	}
 	other := h.member(to)
@@ -345,9 +353,6 @@ func (h *house) Send(to id.UUID, class peer.Class, msgs []peer.Message) bool {
 // ask hands a frame to the arbitrator.
 func (h *house) ask(msgs []peer.Message) bool {
 	w := h.town
-	if !h.reachesTower() {
-		return false
-	}
 	h.mu.Lock()
 	self, u := h.identity, h.uuid
 	h.mu.Unlock()
@@ -373,9 +378,9 @@ func (h *house) ask(msgs []peer.Message) bool {
 func (w *town) answer(e arbitrator.Send) {
 	from := w.arb.uuid
 	for _, h := range w.all {
-		if h.uuid == e.To {
+		if h.lives(e.To) {
 			time.AfterFunc(frameTime, func() {
-				if h.alive() && h.reachesTower() {
+				if h.alive() && h.reachesTower(from) {
 					h.groups.Receive(from, peer.Beats, e.Messages)
 				}
 			})
