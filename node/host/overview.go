@@ -133,7 +133,9 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 	links := h.linked()
 	for _, d := range v.Live() {
 		k := out[d.ID]
-		k.ready = k.has && k.seen <= 3*h.cfg.Interval
+		// A report that is a little late is no news, unless the connection is
+		// gone, too.
+		k.ready = k.has && (k.seen <= h.cfg.Interval || links[d.UUID] && k.seen <= 3*h.cfg.Interval)
 		if !k.ready && links[d.UUID] { // no master tells, but the host is there
 			k.ready = k.has || h.noMaster(now)
 		}

@@ -134,6 +134,9 @@ func (h *house) move() {
 	parts.Go(func() { _ = writer.Run(ctx) })
 	parts.Go(func() { _ = groups.Run(ctx) })
 	parts.Go(func() { h.err = host.Run(ctx); stop() })
+	for _, other := range h.town.neighbours(h.addr) {
+		other.groups.Linked(h.uuid, consensus.LinkUp)
+	}
 	ended := h.ended
 	go func() {
 		parts.Wait()
