@@ -31,6 +31,7 @@ type Rig struct {
 	disks  bool
 	procs  map[string]*exec.Cmd
 	frozen map[string]bool // disks
+	cut    map[string]bool // cables
 }
 
 // Options says what a rig needs beside processes in namespaces.
@@ -129,7 +130,7 @@ func New(dir string, o Options) (*Rig, error) {
 	}
 	r := &Rig{
 		dir: dir, bin: bin, prefix: prefix, names: []string{A, B}, disks: o.Disks,
-		procs: map[string]*exec.Cmd{}, frozen: map[string]bool{},
+		procs: map[string]*exec.Cmd{}, frozen: map[string]bool{}, cut: map[string]bool{},
 	}
 	for _, n := range r.names {
 		if err := r.layOut(n); err != nil {
@@ -213,11 +214,13 @@ func (r *Rig) Thaw(name string) error { return r.procs[name].Process.Signal(sysc
 
 // Cut pulls a machine's cable; Plug puts it back.
 func (r *Rig) Cut(name string) error {
+	r.cut[name] = true
 	return run(fmt.Sprintf("ip -n %s-br link set v%s down", r.prefix, name))
 }
 
 // Plug puts a machine's cable back.
 func (r *Rig) Plug(name string) error {
+	delete(r.cut, name)
 	return run(fmt.Sprintf("ip -n %s-br link set v%s up", r.prefix, name))
 }
 
@@ -238,6 +241,9 @@ func (r *Rig) Close() error {
 	var errs []error
 	for n := range r.frozen {
 		errs = append(errs, r.UnhangDisk(n))
+	}
+	for n := range r.cut {
+		errs = append(errs, r.Plug(n))
 	}
 	for n := range r.procs {
 		errs = append(errs, r.Kill(n))
