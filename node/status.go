@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 
+	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/node/api"
 	"github.com/tarbitrator/tarbitrator/node/host"
@@ -40,10 +41,13 @@ func (n vnodes) Vnodes(ctx context.Context, digest bool) ([]api.Vnode, error) {
 		tables, _ := v.Counts()
 		row := api.Vnode{
 			Group: uint32(s.Group), Role: s.Role.String(), Feed: s.Feed, Term: uint64(s.Term), Commit: uint64(s.Commit),
-			Applied: uint64(v.Applied()), Tables: tables, Mode: s.Mode.String(),
+			Applied: uint64(v.Applied()), Tables: tables,
 		}
 		if g, ok := n.host.View().Group(s.Group); ok {
 			row.Database = g.Database
+		}
+		if s.Mode != consensus.ModeUnknown {
+			row.Mode = s.Mode.String()
 		}
 		if s.Faulty != nil {
 			row.Fault = s.Faulty.Error()

@@ -77,7 +77,11 @@ func demoCommand() *cli.Command {
 			if c.Args().Present() {
 				return usage(c, fmt.Errorf("unexpected argument %q", c.Args().First()), false)
 			}
-			return demo.Run(c.Context, demo.Config{Keep: c.Bool("keep"), Out: os.Stdout})
+			err := demo.Run(c.Context, demo.Config{Keep: c.Bool("keep"), Out: os.Stdout})
+			if c.Context.Err() != nil {
+				return &exitError{exitFailed, nil} // stopped by the user, who knows
+			}
+			return err
 		},
 	}
 }
