@@ -271,9 +271,12 @@ func (h *Host) answerJoin(ctx context.Context, _ id.UUID, body []byte) ([]byte, 
 	ctx, cancel := context.WithTimeout(ctx, guestAnswer)
 	defer cancel()
 	reply, err := h.Forward(ctx, id.Mnode, callJoin, body)
-	var refusal *CodedError
+	var refusal interface {
+		error
+		SQLCode() uint16
+	}
 	if errors.As(err, &refusal) {
-		return nil, &peer.CallError{Code: refusal.Code, Text: refusal.Text}
+		return nil, &peer.CallError{Code: refusal.SQLCode(), Text: refusal.Error()}
 	}
 	return reply, err
 }

@@ -175,6 +175,7 @@ type part func(ctx context.Context) error
 // says until ctx ends. It returns early only if the host can't be what it is
 // told to be. The network and the groups must be running.
 func (h *Host) Run(ctx context.Context) error {
+	defer h.record.Close() //nolint:errcheck // gives back a lock; nothing is written
 	h.applyPeers(h.View())
 	if err := h.enter(ctx); err != nil {
 		if ctx.Err() != nil {

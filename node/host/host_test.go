@@ -358,3 +358,37 @@ func FuzzDecodeRecord(f *testing.F) {
 		}
 	})
 }
+
+func TestOneProcessPerDirectory(t *testing.T) {
+	dir := t.TempDir()
+	r, err := OpenRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRecord(dir); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("second process: got %v, want that it is in use", err)
+	}
+	was := r.Identity()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := OpenRecord(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := again.Identity(); got.UUID != was.UUID || got.Starts != 2 {
+		t.Errorf("got %+v after a restart, want the same directory at start 2", got)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(dir + "/host"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(dir+"/wal", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := OpenRecord(dir); err == nil || !strings.Contains(err.Error(), "put that file back") {
+		t.Errorf("data without a record: got %v, want a refusal", err)
+	}
+}

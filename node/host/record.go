@@ -12,6 +12,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/tarbitrator/tarbitrator/internal/checkfile"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
@@ -24,6 +26,7 @@ var (
 
 const (
 	recordName = "host"
+	lockName   = "lock"
 	viewName   = "view"
 )
 
@@ -68,7 +71,8 @@ type contents struct {
 // Every change is durable when the method returns.
 type Record struct {
 	path string
-	boot uint64 // drawn at this start
+	boot uint64   // drawn at this start
+	lock *os.File // held until Close: one process per directory
 
 	// mu guards the contents and, unlike other locks, is held while the file
 	// is replaced: two changes must not overtake each other, and readers on
@@ -84,23 +88,51 @@ func OpenRecord(dir string) (*Record, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
 	}
-	r := &Record{path: filepath.Join(dir, recordName), boot: randomUint64()}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Record{path: filepath.Join(dir, recordName), boot: randomUint64(), lock: lock}
+	if err := r.read(dir); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Close lets another process have the directory.
+func (r *Record) Close() error { return r.lock.Close() }
+
+// lockDir makes this process the only one in dir. Two of them would undo each
+// other's changes of the record before any other lock could stop them.
+func lockDir(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("data directory %s is in use by another process: stop it, or give this one its own dataDir (%w)", dir, err)
+	}
+	return f, nil
+}
+
+// read reads the file, or makes it in an empty directory, and counts this start.
+func (r *Record) read(dir string) error {
 	b, err := checkfile.Read(r.path, recordMagic)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if err := checkEmpty(dir); err != nil {
-			return nil, err
+			return err
 		}
 		r.now.Identity.UUID = id.NewUUID()
 	case err != nil:
-		return nil, fmt.Errorf("open the record of this host: %w", err)
+		return fmt.Errorf("open the record of this host: %w", err)
 	default:
 		if r.now, err = decodeRecord(b); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	err = r.change(func(c *contents) { c.Identity.Starts++ })
-	return r, err
+	return r.change(func(c *contents) { c.Identity.Starts++ })
 }
 
 // checkEmpty refuses a directory that has lost its record but not its data:
