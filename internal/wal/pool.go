@@ -89,7 +89,7 @@ func (l *Log) Maintain() (did bool, err error) {
 	switch {
 	case err != nil:
 		return false, err
-	case dead != nil && short && dead.size == l.opt.SegmentBytes:
+	case dead != nil && short && l.reusable(dead):
 		return true, l.recycle(dead)
 	case dead != nil:
 		return true, l.remove(dead)
@@ -102,6 +102,12 @@ func (l *Log) Maintain() (did bool, err error) {
 		return did, err
 	}
 	return l.rollToFree(), nil
+}
+
+// reusable reports whether a segment has about the length of a new one: it may
+// have grown while the next one was not ready.
+func (l *Log) reusable(s *segment) bool {
+	return s.size >= l.opt.SegmentBytes && s.size <= 2*l.opt.SegmentBytes
 }
 
 // takeDead takes out one that no reader uses any more, or nil.

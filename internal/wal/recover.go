@@ -442,10 +442,10 @@ func (r *recovery) checkTorn(sc *scanner, bad uint64, reason error) error {
 	}
 }
 
-// collectSpares gives every segment that has never been part of the log a new
-// number: what the last use has left in it then never parses, even if that was
-// the use that a crash has cut short. Older segments must wait: that nobody
-// needs them is written in the newest one, which may not be durable yet.
+// collectSpares gives the segments that have never been part of the log new
+// numbers: what the last use has left in it then never parses, even if that was
+// the use that a crash has cut short. Older segments that nobody needs must
+// wait if it is not certain that the newest one, which says so, is durable.
 func (r *recovery) collectSpares() error {
 	r.mu.pool.next = max(r.mu.pool.next, 1)
 	if r.id == 0 {
@@ -456,11 +456,11 @@ func (r *recovery) collectSpares() error {
 	rest := r.rest
 	r.rest = nil
 	for i, s := range rest {
-		if r.newest != nil && s.number < r.newest.number {
+		if r.newest != nil && s.number < r.newest.number && r.sure == 0 {
 			r.mu.pool.retiring = append(r.mu.pool.retiring, s)
 			continue
 		}
-		if s.size != r.opt.SegmentBytes || len(r.mu.pool.spares) > r.opt.Reserve+1 {
+		if !r.reusable(s) || len(r.mu.pool.spares) > r.opt.Reserve+1 {
 			r.mu.pool.dead = append(r.mu.pool.dead, s)
 			continue
 		}

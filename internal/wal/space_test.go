@@ -178,3 +178,21 @@ func TestNoRoomToOpen(t *testing.T) {
 		t.Errorf("%d bytes are left behind", used)
 	}
 }
+
+// TestOpenOnFullDisk lets the process die again and again on a full disk, each
+// time right after it has opened the log: the reserve must not be used up.
+func TestOpenOnFullDisk(t *testing.T) {
+	const segmentBytes = 16 << 10
+	disk := waltest.NewDisk(1)
+	opt := wal.Options{SegmentBytes: segmentBytes}
+	l := open(t, disk, opt)
+	put(t, l, wal.Op{Group: 1, Entries: run(1, 200, 1, 50)})
+	maintain(t, l)
+	disk.SetCapacity(disk.Used())
+	for range 20 {
+		disk.Kill()
+		l = open(t, disk, opt)
+		put(t, l, wal.Op{Group: 1, Mark: 1})
+	}
+	entries(t, l, 1, 1, 201)
+}
