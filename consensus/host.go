@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,7 +58,6 @@ type Host struct {
 		changed  chan struct{}             // closed at the next change of a role
 		ended    bool
 	}
-	failed atomic.Pointer[error] // why the log stopped
 
 	// ---- owned by Run ----
 	machine *Machine
@@ -331,16 +329,17 @@ func (h *Host) Stored() ([]Stored, error) {
 
 // Attach starts a stored group with its state machine.
 func (h *Host) Attach(ctx context.Context, g id.Group, sm StateMachine) error {
-	return h.start1(ctx, g, sm, Attach{Group: g})
+	return h.begin(ctx, g, sm, Attach{Group: g})
 }
 
 // Create makes a new replica from the initial record (R40). When it returns nil
 // the replica survives a power cut; it stays passive until it is formed.
 func (h *Host) Create(ctx context.Context, spec GroupSpec, sm StateMachine) error {
-	return h.start1(ctx, spec.Group, sm, Create{Spec: spec})
+	return h.begin(ctx, spec.Group, sm, Create{Spec: spec})
 }
 
-func (h *Host) start1(ctx context.Context, g id.Group, sm StateMachine, e Event) error {
+// begin gives a group its state machine and then its replica.
+func (h *Host) begin(ctx context.Context, g id.Group, sm StateMachine, e Event) error {
 	h.shared.Lock()
 	if h.shared.ended || h.shared.replicas[g] != nil {
 		ended := h.shared.ended
