@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -76,6 +77,7 @@ type Master struct {
 	retry   map[string]time.Time // actions that failed, not before
 	failed  map[string]string    // their last errors, each logged once
 	pushed  map[id.Host]id.Index // newest View that a host has confirmed
+	warned  bool                 // that even groups have no arbitrator
 	done    chan outcome
 	wait    sync.WaitGroup
 }
@@ -150,7 +152,7 @@ func (s *Master) lead(ctx context.Context, term id.Term) {
 func (s *Master) begin(term id.Term) {
 	s.log.Info("mnode master", "term", term)
 	s.running, s.retry, s.failed = map[string]bool{}, map[string]time.Time{}, map[string]string{}
-	s.pushed = map[id.Host]id.Index{}
+	s.pushed, s.warned = map[id.Host]id.Index{}, false
 	s.done = make(chan outcome, maxActions) // never blocks: at most maxActions are under way
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,6 +184,17 @@ func (s *Master) look(ctx context.Context) {
 	s.mu.tasks = tasks
 	s.mu.Unlock()
 	s.push(ctx, now, v, &facts)
+	s.warnEven(v)
+}
+
+// warnEven says once what an even number of replicas is worth without an
+// arbitrator (A31, A34).
+func (s *Master) warnEven(v *View) {
+	even := slices.ContainsFunc(v.Groups, func(g Group) bool { return len(g.Data())%2 == 0 })
+	if even && v.Arbitrator.EndPoint == "" && !s.warned {
+		s.warned = true
+		s.log.Warn("groups with an even number of replicas have no arbitrator: half of the hosts down stops them; set arbitrator in every host's configuration")
+	}
 }
 
 // start runs one action in a goroutine of its own unless it is under way, has

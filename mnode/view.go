@@ -126,12 +126,12 @@ type Group struct {
 // Member binds a replica id to a directory for ever (R38).
 type Member struct {
 	Replica id.Replica
-	Dnode   id.Host // zero for the arbitrator
-	UUID    id.UUID // zero: the arbitrator, before it has ever answered
-	Witness bool
-	Joining bool // allocated, not yet a voter
-	Leaving bool // no voter any more; its replica or record is yet to be removed
-	Created time.Time
+	Dnode   id.Host   `json:",omitzero"` // zero for the arbitrator
+	UUID    id.UUID   // zero: the arbitrator, before it has ever answered
+	Witness bool      `json:",omitzero"`
+	Joining bool      `json:",omitzero"` // allocated, not yet a voter
+	Leaving bool      `json:",omitzero"` // no voter any more; its replica or record is yet to be removed
+	Created time.Time `json:",omitzero"`
 }
 
 // Request names one request of one gateway, so that a repeated one is answered

@@ -392,3 +392,90 @@ func TestOneProcessPerDirectory(t *testing.T) {
 		t.Errorf("data without a record: got %v, want a refusal", err)
 	}
 }
+
+// A cut between the hosts leaves one of them with everything; the other refuses
+// in time, and a statement that it could not place is not run later.
+func TestCutBetweenHosts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1)); err != nil {
+			t.Fatal(err)
+		}
+		db, _ := a.View().Database("demo")
+		for _, way := range [][2]string{{addrA, addrB}, {addrB, addrW}} {
+			w.mu.Lock()
+			w.cut[way] = true
+			w.mu.Unlock()
+		}
+		write(t, a, db.Groups[0], "kept")
+		registerToy(b)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		var none *NoMasterError
+		if _, err := b.Forward(ctx, db.Groups[0], "toy.write", []byte("refused")); !errors.As(err, &none) || !none.CutOff {
+			t.Errorf("got %v, want that b is cut off", err)
+		} else if errors.Is(err, consensus.ErrUnknownOutcome) {
+			t.Errorf("got %v, want that nothing was done", err)
+		}
+		w.until("b shows a as offline", func() bool {
+			o := b.Overview()
+			return o.Dnodes[0].Status == "offline" && o.Alive == 0
+		})
+		w.mu.Lock()
+		clear(w.cut)
+		w.mu.Unlock()
+		w.until("b has what was kept", func() bool { return strings.Join(rows(b, db.Groups[0]), " ") == "kept" })
+		time.Sleep(5 * time.Second)
+		if got := rows(a, db.Groups[0]); len(got) != 1 {
+			t.Errorf("a has %v: a refused statement was run later", got)
+		}
+	})
+}
+
+// A host at another address is the same member: its directory says so.
+func TestMemberMoves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		b.kill()
+		w.mu.Lock()
+		delete(w.all, addrB)
+		b.addr = addrC
+		w.all[addrC] = b
+		w.mu.Unlock()
+		b.move()
+		w.until("a knows the new address", func() bool {
+			d, ok := a.View().DnodeAt(addrC)
+			return ok && d.ID == 2 && a.Overview().Dnodes[1].Status == "ready"
+		})
+	})
+}
+
+// A dropped dnode is out, and can't come back with what it has (A28).
+func TestDroppedDnodeStaysOut(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.DropDnode(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		w.until("metadata on a alone", func() bool {
+			d, _ := a.View().Dnode(2)
+			return d.Dropped && votes(a, id.Mnode) == 1
+		})
+		b.kill()
+		b.move()
+		time.Sleep(10 * time.Second)
+		if o := a.Overview(); len(o.Dnodes) != 1 {
+			t.Errorf("a shows %+v", o.Dnodes)
+		}
+		if _, err := a.CreateDnode(t.Context(), addrB); err != nil {
+			t.Fatal(err)
+		}
+		b.kill()
+		b.dir, b.disk = t.TempDir(), waltest.NewDisk(9)
+		b.move()
+		w.until("b is dnode 3", func() bool { return b.Dnode() == 3 && votes(b, id.Mnode) == 3 })
+	})
+}
