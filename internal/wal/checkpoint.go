@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
@@ -149,4 +150,56 @@ func parseCommit(body []byte) (commitMark, error) {
 	}
 	r := reader{b: body}
 	return commitMark{seq: r.uint64(), durable: r.uint64(), first: r.uint64()}, nil
+}
+
+// checkpoint is the start of a segment.
+type checkpoint struct {
+	segments []segmentEnd
+	groups   []groupCheckpoint
+	ready    readyMark
+	end      int64
+	carried  localIndex // what stands in the segment itself
+}
+
+// readCheckpoint reads the start of s. The scanner stands behind what was
+// good.
+func readCheckpoint(s *segment) (*checkpoint, *scanner, error) {
+	point := &checkpoint{}
+	sc := newScanner(s, s.size)
+	for {
+		rec, p, err := sc.next()
+		if err != nil {
+			return nil, sc, err
+		}
+		if err := point.note(rec, p); err != nil {
+			sc.off = p.off
+			return nil, sc, err
+		}
+		if rec.kind == kindReady {
+			point.end = sc.off
+			return point, sc, nil
+		}
+	}
+}
+
+func (c *checkpoint) note(rec record, p place) (err error) {
+	switch rec.kind {
+	case kindSegments:
+		c.segments, err = parseSegments(rec.body)
+	case kindGroup:
+		var g groupCheckpoint
+		g, err = parseGroup(rec.group, rec.body)
+		g.state.Meta = slices.Clone(g.state.Meta)
+		c.groups = append(c.groups, g)
+	case kindReady:
+		c.ready, err = parseReady(rec.body)
+		if err == nil && c.ready.groups != uint64(len(c.groups)) {
+			err = fmt.Errorf("checkpoint of %d groups has %d", c.ready.groups, len(c.groups))
+		}
+	case kindCarried:
+		err = c.carried.note(rec, p)
+	default:
+		err = fmt.Errorf("record of kind %d within a checkpoint", rec.kind)
+	}
+	return err
 }

@@ -220,3 +220,45 @@ func (x *entryIndex) between(lo, hi id.Index) ([]extent, bool) {
 	}
 	return out, lo == hi+1
 }
+
+// localIndex says where the entries of one segment stand, as if there was no
+// other.
+type localIndex struct {
+	scratch segment
+	groups  map[id.Group]*entryIndex
+}
+
+func (x *localIndex) of(g id.Group) *entryIndex {
+	if x.groups == nil {
+		x.groups = make(map[id.Group]*entryIndex)
+	}
+	if x.groups[g] == nil {
+		x.groups[g] = new(entryIndex)
+	}
+	return x.groups[g]
+}
+
+// note adds what a record says about entries.
+func (x *localIndex) note(rec record, p place) error {
+	if rec.kind != kindChange && rec.kind != kindCarried {
+		return nil
+	}
+	c, err := parseChange(rec)
+	if err != nil {
+		return err
+	}
+	index := x.of(rec.group)
+	if c.flags&(hasDrop|hasStart) != 0 {
+		index.clear()
+	}
+	if c.flags&hasEntries == 0 {
+		return nil
+	}
+	if rec.kind == kindCarried {
+		index.carry(&x.scratch, &c.entries, p.off, p.bytes)
+		return nil
+	}
+	index.truncate(c.entries.first)
+	index.add(&x.scratch, &c.entries, p.off, p.bytes, 0)
+	return nil
+}

@@ -16,8 +16,6 @@ type slab struct {
 	synced  int    // durable
 }
 
-func (s *slab) end() int64 { return s.off + int64(len(s.buf)) }
-
 // tail is the end of the log: what was appended, up to what is durable, and
 // some of what was before.
 type tail struct {

@@ -110,7 +110,7 @@ func TestSameSeedSameDisk(t *testing.T) {
 				f, _ = d.Open("a")
 			}
 			if f != nil {
-				f.WriteAt(bytes.Repeat([]byte{byte(i)}, 3000), int64(i*100)) //nolint:errcheck // may be dead
+				f.WriteAt(bytes.Repeat([]byte{byte(i)}, 3000), int64(i*100))
 			}
 			d.PowerOff()
 			all = append(all, d.Content("a")...)
