@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,7 +45,7 @@ type MasterConfig struct {
 
 const (
 	actionTimeout = 5 * time.Second        // one try of one action
-	retryAfter    = 500 * time.Millisecond // a failed action is tried again
+	retryAfter    = 200 * time.Millisecond // a failed action is tried again
 	// repeatAfter is when an action that succeeded may be taken again, if the
 	// plan still names it: by then its effect is in a report.
 	repeatAfter = 200 * time.Millisecond
@@ -52,6 +53,7 @@ const (
 	// next look.
 	maxActions = 64
 	createWait = 20 * time.Second // CREATE DATABASE answers until then
+	pushKey    = "push view to "
 )
 
 // Master carries out what Plan says while this host leads the mnode's group,
@@ -87,6 +89,7 @@ type outcome struct {
 	key   string
 	err   error
 	after func() // run by the loop when err is nil
+	quiet bool   // a failure is no news
 }
 
 // NewMaster makes the master of m's host. Call Run.
@@ -209,7 +212,8 @@ func (s *Master) start(ctx context.Context, now time.Time, key string, act func(
 		ctx, cancel := context.WithTimeout(ctx, actionTimeout)
 		defer cancel()
 		after, err := act(ctx)
-		done <- outcome{key: key, err: err, after: after}
+		// The network says itself whom it does not reach.
+		done <- outcome{key: key, err: err, after: after, quiet: strings.HasPrefix(key, pushKey)}
 	})
 }
 
@@ -223,6 +227,9 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		}
 		return nil, err
 	case Enroll:
+		if !s.outside.Linked(a.Witness) {
+			return nil, errors.New("the arbitrator is not connected")
+		}
 		if a.Retire {
 			err = s.outside.Retire(ctx, a.Group, a.Replica, a.Witness)
 		} else {
@@ -265,7 +272,7 @@ func (s *Master) finish(o outcome) {
 		return
 	}
 	s.retry[o.key] = time.Now().Add(retryAfter)
-	if errors.Is(o.err, context.Canceled) {
+	if errors.Is(o.err, context.Canceled) || o.quiet {
 		return
 	}
 	if was := s.failed[o.key]; was != o.err.Error() {
@@ -294,7 +301,7 @@ func (s *Master) push(ctx context.Context, now time.Time, v *View, f *Facts) {
 			s.pushed[d.ID] = v.Index
 			continue
 		}
-		s.start(ctx, now, "push view to "+d.EndPoint, func(ctx context.Context) (func(), error) {
+		s.start(ctx, now, pushKey+d.EndPoint, func(ctx context.Context) (func(), error) {
 			err := s.outside.Push(ctx, d.UUID, v)
 			return func() { s.pushed[d.ID] = v.Index }, err
 		})

@@ -5,12 +5,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
+
+// busyInterval is the interval of reports while something is being made or
+// changed: how far a learner is shows only in reports.
+const busyInterval = 200 * time.Millisecond
 
 // gather is how long a report waits for further changes once one has happened:
 // a birth of many groups makes one report, not one for each.
@@ -19,7 +24,7 @@ const gather = 5 * time.Millisecond
 // reportLoop tells the mnode master about this host every interval, and at once
 // when something about its replicas changes.
 func (h *Host) reportLoop(ctx context.Context) error {
-	tick := time.NewTicker(h.cfg.Interval)
+	tick := time.NewTimer(h.cfg.Interval)
 	defer tick.Stop()
 	said := ""
 	for {
@@ -34,6 +39,11 @@ func (h *Host) reportLoop(ctx context.Context) error {
 				h.log.Info("mnode master takes this host's report again")
 			}
 		}
+		if every := h.cfg.Interval; unfinished(h.View()) {
+			tick.Reset(min(every, busyInterval))
+		} else {
+			tick.Reset(every)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -44,6 +54,13 @@ func (h *Host) reportLoop(ctx context.Context) error {
 			_ = pause(ctx, gather)
 		}
 	}
+}
+
+// unfinished reports whether the mnode master waits for something to happen.
+func unfinished(v *mnode.View) bool {
+	return slices.ContainsFunc(v.Groups, func(g mnode.Group) bool {
+		return g.State != mnode.Formed || slices.ContainsFunc(g.Members, func(m mnode.Member) bool { return m.Joining || m.Leaving })
+	})
 }
 
 // report sends one report and takes the answer.
