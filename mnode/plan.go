@@ -3,6 +3,7 @@ package mnode
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -32,9 +33,20 @@ type (
 	}
 )
 
-func (a Decide) key() string { return fmt.Sprintf("decide %T %+v", a.Command, a.Command) }
-func (a Enroll) key() string { return fmt.Sprintf("enroll %v", a) }
-func (a Change) key() string { return fmt.Sprintf("change %d", a.Group) }
+// The keys name an action in logs, too.
+func (a Decide) key() string {
+	return fmt.Sprintf("note %s %+v", strings.TrimPrefix(fmt.Sprintf("%T", a.Command), "mnode."), a.Command)
+}
+
+func (a Enroll) key() string {
+	verb := "enroll"
+	if a.Retire {
+		verb = "retire"
+	}
+	return fmt.Sprintf("%s replica %d of group %d at arbitrator %s", verb, a.Replica, a.Group, a.Witness.Short())
+}
+
+func (a Change) key() string { return fmt.Sprintf("change members of group %d", a.Group) }
 
 // Task is something unfinished, with what it waits for.
 type Task struct {

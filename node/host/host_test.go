@@ -479,3 +479,90 @@ func TestDroppedDnodeStaysOut(t *testing.T) {
 		w.until("b is dnode 3", func() bool { return b.Dnode() == 3 && votes(b, id.Mnode) == 3 })
 	})
 }
+
+// With three hosts the metadata is on all of them and the arbitrator is out of
+// it; a host forwards what it has no replica of.
+func TestThreeHosts(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		c := w.build(addrC, 3)
+		if _, err := b.CreateDnode(t.Context(), addrC); err != nil {
+			t.Fatal(err)
+		}
+		c.move()
+		w.until("metadata on all three", func() bool {
+			g, _ := c.View().Group(id.Mnode)
+			_, witness := g.Witness()
+			return len(g.Members) == 3 && !witness && votes(c, id.Mnode) == 3
+		})
+		three := twoReplicas(1)
+		three.Replica = 3
+		one := twoReplicas(1)
+		one.Replica = 1
+		for name, o := range map[string]mnode.Options{"three": three, "two": twoReplicas(1), "one": one} {
+			if err := c.CreateDatabase(t.Context(), name, o); err != nil {
+				t.Fatalf("create %s: %v", name, err)
+			}
+		}
+		for _, name := range []string{"three", "two", "one"} {
+			db, _ := c.View().Database(name)
+			g, _ := c.View().Group(db.Groups[0])
+			if _, has := g.Witness(); has != (name == "two") {
+				t.Errorf("%s: members %+v", name, g.Members)
+			}
+			for _, h := range []*house{a, b, c} {
+				write(t, h, g.ID, name)
+			}
+		}
+		a.kill()
+		db, _ := c.View().Database("three")
+		write(t, c, db.Groups[0], "after")
+		write(t, b, db.Groups[0], "after")
+	})
+}
+
+// A forwarded call ends as soon as another host is seen to lead (R46), not when
+// the frozen one answers.
+func TestForwardLeavesAFormerLeader(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1)); err != nil {
+			t.Fatal(err)
+		}
+		db, _ := a.View().Database("demo")
+		g := db.Groups[0]
+		write(t, a, g, "warm")
+		leader, other := a, b
+		if s, _ := a.groups.Status(g); s.Leader == b.Self() {
+			leader, other = b, a
+		}
+		frozen := make(chan struct{})
+		defer close(frozen)
+		leader.Host.Handle("toy.write", func(ctx context.Context, _ id.UUID, _ id.Group, _ []byte) ([]byte, error) {
+			select { // takes the request and says nothing more
+			case <-frozen:
+			case <-ctx.Done():
+			}
+			return nil, ctx.Err()
+		})
+		done := make(chan error, 1)
+		go func() {
+			_, err := other.Forward(context.Background(), g, "toy.write", []byte("moved"))
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		for _, way := range [][2]string{{addrA, addrB}, {leader.addr, addrW}} {
+			w.mu.Lock()
+			w.cut[way] = true
+			w.mu.Unlock()
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(rows(other, g), " "); got != "warm moved" {
+			t.Errorf("the new leader has %q, want warm moved", got)
+		}
+	})
+}
