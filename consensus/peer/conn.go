@@ -79,12 +79,14 @@ func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn
 	if arbitrator && s.remote.Cluster != 0 {
 		c.round = keepAliveArbitrator
 	}
-	c.calls.init()
-	size := 4 << 10
+	size := 2 << 10 // an arbitrator has thousands
 	if s.class != Beats {
-		size = 64 << 10
+		size = 16 << 10 // what is larger is read past the buffer
 	}
 	c.buf = bufio.NewReaderSize(countingReader{nc, &c.got}, size)
+	if s.class == classCalls {
+		c.calls.init()
+	}
 	return c
 }
 
@@ -173,6 +175,7 @@ func (c *conn) write() error {
 	tick := time.NewTicker(c.round)
 	defer tick.Stop()
 	var buf []byte
+	var deadline time.Time
 	silent, heard := 0, uint64(0)
 	for {
 		var err error
@@ -195,9 +198,13 @@ func (c *conn) write() error {
 			buf, _ = begin(buf, frameNop)
 			buf = c.seal.end(buf, 0)
 		}
-		// Who stops reading is given up like who stops writing.
-		if err := c.SetWriteDeadline(time.Now().Add(silentRounds * c.round)); err != nil {
-			return fmt.Errorf("write: %w", err)
+		// Who stops reading is given up like who stops writing. Setting a
+		// deadline is not free, so it is done once a round.
+		if now := time.Now(); deadline.Sub(now) < (silentRounds-1)*c.round {
+			deadline = now.Add(silentRounds * c.round)
+			if err := c.SetWriteDeadline(deadline); err != nil {
+				return fmt.Errorf("write: %w", err)
+			}
 		}
 		if _, err := c.Write(buf); err != nil {
 			return fmt.Errorf("write: %w", err)
@@ -294,8 +301,8 @@ func (c *conn) read() error {
 		switch kind {
 		case frameNop:
 		case frameMessages:
-			if c.remote.Cluster == 0 {
-				return errors.New("read: messages from a guest")
+			if c.class == classCalls {
+				return errors.New("read: messages on a connection for calls")
 			}
 			msgs, err := DecodeMessages(payload)
 			if err != nil {
@@ -305,6 +312,9 @@ func (c *conn) read() error {
 				f(c.remote, c.class, msgs)
 			}
 		case frameRequest, frameReply, frameCancel:
+			if c.class != classCalls {
+				return errors.New("read: a call on a connection for messages")
+			}
 			if err := c.callFrame(kind, payload); err != nil {
 				return fmt.Errorf("decode call: %w", err)
 			}

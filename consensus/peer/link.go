@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -125,8 +126,9 @@ type dialler struct {
 // run dials until ctx ends or nobody needs the link any more.
 func (l *link) run(ctx context.Context) {
 	d := dialler{link: l}
-	for ctx.Err() == nil {
-		v := l.view()
+	v := l.view()
+	d.yield(v)
+	for ; ctx.Err() == nil; v = l.view() {
 		d.follow(ctx, v)
 		if v.peer == nil && l.finish() {
 			return
@@ -172,9 +174,7 @@ func (d *dialler) follow(ctx context.Context, v view) {
 			d.drain()
 		}
 		d.tell(d.told, state)
-		if d.net.cfg.UUID.String() > d.key.uuid.String() && (v.peer == nil || !v.peer.Arbitrator) {
-			d.due = time.Now().Add(otherSide)
-		}
+		d.yield(v)
 	}
 	if !v.up {
 		return
@@ -186,6 +186,15 @@ func (d *dialler) follow(ctx context.Context, v view) {
 		d.ever, d.told = true, v.remote
 		d.tell(v.remote, LinkUp)
 		d.net.log.Info("link up", "peer", d.key.uuid.Short(), "host", v.remote.Host, "addr", v.remote.Addr)
+	}
+}
+
+// yield lets the other side dial first if it is its turn: two connections at
+// once would replace each other.
+func (d *dialler) yield(v view) {
+	larger := bytes.Compare(d.net.cfg.UUID[:], d.key.uuid[:]) > 0
+	if larger && (v.peer == nil || !v.peer.Arbitrator) {
+		d.due = time.Now().Add(otherSide)
 	}
 }
 
