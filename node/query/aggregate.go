@@ -271,8 +271,12 @@ func (p *aggregatePlan) add(to *part, keys []sql.Value, w *vnode.Window) {
 	for _, v := range keys {
 		put(v)
 	}
-	put(instant(w.Start))
-	put(instant(w.End))
+	start, end := w.Start, w.End
+	if p.window == nil { // all rows are one window, whatever range each group has seen
+		start, end = 0, 0
+	}
+	put(instant(start))
+	put(instant(end))
 	put(integer(w.Rows))
 	for i := range p.columns {
 		a := &w.Columns[i]

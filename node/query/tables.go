@@ -2,7 +2,6 @@ package query
 
 import (
 	"context"
-	"errors"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
@@ -74,7 +73,9 @@ func (e *Engine) targets(ctx context.Context, s Session, parsed sql.Statement) (
 	}
 	switch q := parsed.(type) {
 	case *sql.CreateTable:
-		return found, errors.Join(add(q.Table, len(q.Tags) > 0), nil)
+		if err := add(q.Table, len(q.Tags) > 0); err != nil {
+			return nil, err
+		}
 	case *sql.CreateChildTables:
 		for _, t := range q.Tables {
 			if err := add(t.Table, false); err != nil {
