@@ -129,9 +129,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	defer done()
 	if err := s.http.Shutdown(grace); err != nil {
 		abandon()
-		s.http.Close()
+		_ = s.http.Close() // what is left is cut off: there is no one to tell
 	}
-	<-served
+	_ = <-served // http.ErrServerClosed
 	return nil
 }
 

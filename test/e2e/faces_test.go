@@ -203,7 +203,7 @@ func TestCommandLine(t *testing.T) {
 		want string
 	}{
 		{"version", []string{"-V"}, 0, "3.3.6.0"},
-		{"no such command", []string{"strat"}, 2, "no such command"},
+		{"no such command", []string{"begin"}, 2, "no such command"},
 		{"no such flag", []string{"sql", "--nosuch"}, 2, "nosuch"},
 		{"a statement", []string{"sql", "-h", host, "-P", port, "-s", "show databases; select 1"}, 0, "1 rows"},
 		{"a password file", []string{"sql", "-h", host, "-P", port, "--password-file", password, "-s", "select 1"}, 0, "1 rows"},

@@ -170,7 +170,8 @@ func isChild(bad, dep string) bool {
 
 func TestPackageDocs(t *testing.T) {
 	for _, p := range list(t) {
-		if p.Doc == "" && !(outside(p.ImportPath) && p.Name == "main") {
+		program := outside(p.ImportPath) && p.Name == "main"
+		if p.Doc == "" && !program {
 			t.Errorf("package %s has no doc comment", p.ImportPath)
 		}
 	}
