@@ -320,7 +320,8 @@ func (s *Master) arbitratorAnswers(ctx context.Context, now time.Time, v *View) 
 		s.noteAnswer(arb.UUID, now)
 		return
 	}
-	if !v.NeedsArbitrator() && !(arb.UUID.IsZero() && len(v.Live()) > 1) {
+	unknown := arb.UUID.IsZero() && len(v.Live()) > 1
+	if !v.NeedsArbitrator() && !unknown {
 		return
 	}
 	const key = "ask the arbitrator"

@@ -52,7 +52,9 @@ func (s *Master) Report(r Report) (Answer, error) {
 		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was dropped", r.Dnode, r.UUID.Short())
 	}
 	h := Heard{Report: r, At: now, Reason: s.mismatch(r)}
-	s.hear(d, h)
+	if s.hear(d, h) {
+		s.log.Warn("a host's settings have changed their fit", "host", d.ID, "reason", h.Reason)
+	}
 	answer := Answer{Master: s.cfg.Self, Reason: h.Reason, AnswersAgo: -1}
 	if r.Seen < v.Index {
 		b, err := EncodeView(v)
@@ -74,18 +76,17 @@ func (s *Master) Report(r Report) (Answer, error) {
 	return answer, nil
 }
 
-// hear stores a report; the loop looks again only if it says something new.
-func (s *Master) hear(d Dnode, h Heard) {
+// hear stores a report; the loop looks again only if it says something new. It
+// returns whether the reason for not being ready is another than before.
+func (s *Master) hear(d Dnode, h Heard) (refit bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	was, known := s.mu.facts.Hosts[d.ID]
 	s.mu.facts.Hosts[d.ID] = h
-	if known && was.Reason != h.Reason || !known && h.Reason != "" {
-		s.log.Warn("a host's settings have changed their fit", "host", d.ID, "reason", h.Reason)
-	}
 	if !known || was.Hearsay || !sameGroups(was.Report, h.Report) {
 		s.heardLocked()
 	}
+	return was.Reason != h.Reason
 }
 
 // sameGroups reports whether two reports say the same but for positions.

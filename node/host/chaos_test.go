@@ -38,7 +38,7 @@ func TestNothingHangsHalfMade(t *testing.T) {
 				c := &chaos{town: w, rng: rand.New(rand.NewPCG(uint64(seed), 7)), alive: map[string]bool{}, gone: map[string]bool{}}
 				stop := make(chan struct{})
 				ended := make(chan struct{})
-				go func() { defer close(ended); c.statements(stop) }()
+				go func() { defer close(ended); c.statements(uint64(seed), stop) }()
 				for range 25 {
 					c.fault(a, b)
 				}
@@ -97,8 +97,8 @@ func (c *chaos) heal(a, b *house) {
 }
 
 // statements creates and drops databases at whoever is up, one at a time.
-func (c *chaos) statements(stop <-chan struct{}) {
-	rng := rand.New(rand.NewPCG(c.rng.Uint64(), 8))
+func (c *chaos) statements(seed uint64, stop <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(seed, 8))
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
@@ -109,7 +109,7 @@ func (c *chaos) statements(stop <-chan struct{}) {
 		if len(up) == 0 {
 			continue
 		}
-		h := up[rng.IntN(len(up))]
+		h, _ := up[rng.IntN(len(up))].resident()
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 		name := fmt.Sprintf("db%d", n)
 		var known *mnode.Error

@@ -326,7 +326,7 @@ func TestRepliesKeepTheirMeaning(t *testing.T) {
 				t.Errorf("got %v, want %v", got, want)
 			}
 		default:
-			if !errors.Is(got, err) && !(errors.Is(err, errAgain) && errors.Is(got, errAgain)) {
+			if again := errors.Is(err, errAgain) && errors.Is(got, errAgain); !again && !errors.Is(got, err) {
 				t.Errorf("got %v, want %v", got, err)
 			}
 		}

@@ -91,6 +91,8 @@ func (w *town) buildTower(u id.UUID) {
 // build makes a place for a host.
 func (w *town) build(addr string, seed uint64) *house {
 	h := &house{town: w, addr: addr, dir: w.t.TempDir(), disk: waltest.NewDisk(seed), first: addrA}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.all[addr] = h
 	return h
 }
@@ -115,7 +117,7 @@ func (h *house) move() {
 	writer := wal.NewWriter(file, wal.WriterConfig{Done: func(seq uint64) { groups.Durable(seq) }})
 	groups = consensus.New(consensus.DefaultConfig(), record.Identity().UUID, consensus.Log{LogReader: file, Appender: writer}, h, log)
 	h.mu.Lock()
-	h.up, h.uuid, h.identity, h.peers, h.handlers = true, record.Identity().UUID, peer.Identity{}, nil, map[string]registered{}
+	h.uuid, h.identity, h.peers, h.handlers = record.Identity().UUID, peer.Identity{}, nil, map[string]registered{}
 	h.mu.Unlock()
 	cfg := Config{
 		DataDir: h.dir, EndPoint: h.addr, FirstEP: h.first, SecondEP: addrB, Arbitrator: addrW,
@@ -129,13 +131,16 @@ func (h *house) move() {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	h.mu.Lock()
+	h.up = true
 	h.Host, h.groups, h.stop, h.ended = host, groups, stop, make(chan struct{})
+	h.mu.Unlock()
 	var parts sync.WaitGroup
 	parts.Go(func() { _ = writer.Run(ctx) })
 	parts.Go(func() { _ = groups.Run(ctx) })
 	parts.Go(func() { h.err = host.Run(ctx); stop() })
 	for _, other := range h.town.neighbours(h.addr) {
-		other.groups.Linked(h.uuid, consensus.LinkUp)
+		other.tell(h.uuid, consensus.LinkUp)
 	}
 	ended := h.ended
 	go func() {
@@ -154,7 +159,7 @@ func (h *house) kill() {
 	h.stop()
 	<-h.ended
 	for _, other := range h.town.neighbours(h.addr) {
-		other.groups.Linked(h.uuid, consensus.LinkRefused)
+		other.tell(h.uuid, consensus.LinkRefused)
 	}
 }
 
@@ -174,6 +179,24 @@ func (h *house) alive() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.up
+}
+
+// resident is who lives there now.
+func (h *house) resident() (*Host, *consensus.Host) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.Host, h.groups
+}
+
+// tell tells a host's groups about the way to another.
+func (h *house) tell(u id.UUID, state consensus.LinkState) {
+	_, groups := h.resident()
+	groups.Linked(u, state)
+}
+
+func (h *house) receive(from id.UUID, class peer.Class, msgs []peer.Message) {
+	_, groups := h.resident()
+	groups.Receive(from, class, msgs)
 }
 
 func (h *house) lives(u id.UUID) bool {
@@ -275,7 +298,10 @@ func (h *house) Call(ctx context.Context, to id.UUID, method string, req []byte)
 	if other == nil {
 		return nil, peer.ErrUnreachable
 	}
-	return h.call(ctx, other, method, req, h.uuid)
+	h.mu.Lock()
+	from := h.uuid
+	h.mu.Unlock()
+	return h.call(ctx, other, method, req, from)
 }
 
 func (h *house) CallAddr(ctx context.Context, addr, method string, req []byte) ([]byte, error) {
@@ -303,9 +329,12 @@ func (w *town) lookup(req []byte) ([]byte, error) {
 // call runs a handler of another house. The connection breaks when one of the
 // two dies.
 func (h *house) call(ctx context.Context, other *house, method string, req []byte, from id.UUID) ([]byte, error) {
+	h.mu.Lock()
+	mine := h.ended
+	h.mu.Unlock()
 	other.mu.Lock()
 	r, ok := other.handlers[method]
-	theirs, mine := other.ended, h.ended
+	theirs := other.ended
 	other.mu.Unlock()
 	if !ok || from.IsZero() && !r.guests {
 		return nil, peer.ErrNoMethod
@@ -345,9 +374,12 @@ func (h *house) Send(to id.UUID, class peer.Class, msgs []peer.Message) bool {
 	if other == nil {
 		return false
 	}
+	h.mu.Lock()
+	from := h.uuid
+	h.mu.Unlock()
 	time.AfterFunc(frameTime, func() {
 		if h.member(to) == other && other.alive() {
-			other.groups.Receive(h.uuid, class, msgs)
+			other.receive(from, class, msgs)
 		}
 	})
 	return true
@@ -384,7 +416,7 @@ func (w *town) answer(e arbitrator.Send) {
 		if h.lives(e.To) {
 			time.AfterFunc(frameTime, func() {
 				if h.alive() && h.reachesTower(from) {
-					h.groups.Receive(from, peer.Beats, e.Messages)
+					h.receive(from, peer.Beats, e.Messages)
 				}
 			})
 		}
