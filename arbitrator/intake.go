@@ -11,6 +11,7 @@ import (
 // The bounds of what waits for the machine.
 const (
 	maxFrames   = 64   // of one cluster: a connection that brings more is held back (R11b)
+	maxQueued   = 8192 // messages in them; a single frame may hold more
 	maxMessages = 1024 // of one cluster in one Step
 )
 
@@ -37,6 +38,7 @@ type intake struct {
 type queue struct {
 	cluster id.Cluster
 	frames  []frame
+	queued  int           // messages in frames
 	room    chan struct{} // closed at the next take; nil: nobody waits
 }
 
@@ -71,13 +73,14 @@ func (in *intake) offer(f frame) (room <-chan struct{}) {
 		in.mu.queues[q.cluster] = q
 		in.mu.order = append(in.mu.order, q)
 	}
-	if len(q.frames) >= maxFrames {
+	if len(q.frames) >= maxFrames || q.queued > 0 && q.queued+len(f.messages) > maxQueued {
 		if q.room == nil {
 			q.room = make(chan struct{})
 		}
 		return q.room
 	}
 	q.frames = append(q.frames, f)
+	q.queued += len(f.messages)
 	in.signal()
 	return nil
 }
@@ -123,6 +126,7 @@ func (q *queue) take(out []frame) []frame {
 		n := min(left, len(f.messages))
 		out = append(out, frame{f.remote, f.messages[:n]})
 		left -= n
+		q.queued -= n
 		if f.messages = f.messages[n:]; len(f.messages) == 0 {
 			q.frames = q.frames[1:]
 		}

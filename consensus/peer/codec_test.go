@@ -78,6 +78,7 @@ func samples() (names []string, msgs []Message) {
 	add("answer", Message{Kind: KindAnswer, Answer: &Answer{Seq: 3, Term: 6, Last: 1010, Generation: 77}})
 	add("refusal", Message{Kind: KindRefusal, Refusal: WrongWitness})
 	add("hung", Message{Kind: KindHung, Term: 6})
+	add("held", Message{Kind: KindHeld, Index: 1234})
 	add("goodbye", Message{Kind: KindGoodbye})
 	add("ping", Message{Kind: KindPing})
 	add("pong", Message{Kind: KindPong})

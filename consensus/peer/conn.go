@@ -18,7 +18,7 @@ const (
 	cutBeats     = 32 << 10  // bytes after which a Beats frame is closed
 	cutBulk      = 256 << 10 // ... a Bulk frame
 	chunkBytes   = 64 << 10  // of a call's body in a frame, so that calls take turns
-	batchBytes   = 256 << 10 // of call chunks in one write
+	batchBytes   = 256 << 10 // about how much goes out in one write
 	keepBuffer   = 1 << 20   // a larger write buffer is given back
 	queueBeats   = 1 << 20   // bytes that may wait to be written
 	queueBulk    = 64 << 20
@@ -55,13 +55,19 @@ type conn struct {
 
 	mu struct {
 		sync.Mutex
-		queue  [][]Message
-		queued int         // estimated bytes in queue
+		queue  []queued
+		bytes  int         // estimated, of queue
 		chunks []*outgoing // bodies of calls, sent in turns
 		small  []control
 		err    error // why it ended
 	}
 	wake chan struct{} // capacity 1: something is queued
+}
+
+// queued is a frame that waits to be written.
+type queued struct {
+	msgs  []Message
+	bytes int // estimated
 }
 
 // control is a frame of a call that has no body.
@@ -131,10 +137,10 @@ func (c *conn) push(msgs []Message) bool {
 		limit = queueBeats
 	}
 	c.mu.Lock()
-	ok := c.mu.err == nil && (c.mu.queued+size <= limit || c.mu.queued == 0)
+	ok := c.mu.err == nil && (c.mu.bytes+size <= limit || c.mu.bytes == 0)
 	if ok {
-		c.mu.queue = append(c.mu.queue, msgs)
-		c.mu.queued += size
+		c.mu.queue = append(c.mu.queue, queued{msgs, size})
+		c.mu.bytes += size
 	}
 	c.mu.Unlock()
 	if ok {
@@ -216,20 +222,16 @@ func (c *conn) write() error {
 	}
 }
 
-// fill appends the frames of everything that is queued, and of calls' bodies
-// one chunk each in turn, up to a batch.
+// fill appends the frames of what is queued, and of calls' bodies one chunk
+// each in turn, up to a batch.
 func (c *conn) fill(buf []byte) ([]byte, error) {
-	c.mu.Lock()
-	queue, small := c.mu.queue, c.mu.small
-	chunks := c.mu.chunks
-	c.mu.queue, c.mu.small, c.mu.queued = nil, nil, 0
-	c.mu.Unlock()
+	queue, small, chunks := c.takeBatch()
 	for _, s := range small {
 		buf = c.appendControl(buf, s)
 	}
-	for _, msgs := range queue {
+	for _, q := range queue {
 		var err error
-		if buf, err = c.appendMessages(buf, msgs); err != nil {
+		if buf, err = c.appendMessages(buf, q.msgs); err != nil {
 			return buf, err
 		}
 	}
@@ -247,6 +249,24 @@ func (c *conn) fill(buf []byte) ([]byte, error) {
 		c.forgetFinished()
 	}
 	return buf, nil
+}
+
+// takeBatch takes frames of about a batch from the queue.
+func (c *conn) takeBatch() (queue []queued, small []control, chunks []*outgoing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n, size := 0, 0
+	for n < len(c.mu.queue) && size < batchBytes {
+		size += c.mu.queue[n].bytes
+		n++
+	}
+	queue = c.mu.queue[:n:n]
+	if c.mu.queue = c.mu.queue[n:]; len(c.mu.queue) == 0 {
+		c.mu.queue = nil
+	}
+	c.mu.bytes -= size
+	small, c.mu.small = c.mu.small, nil
+	return queue, small, c.mu.chunks
 }
 
 // forgetFinished removes the bodies that are sent, in order. New ones may have

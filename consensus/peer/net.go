@@ -49,6 +49,7 @@ type Net struct {
 	mu struct {
 		sync.Mutex
 		self     Identity
+		peers    []Peer // of the last SetPeers
 		links    map[linkKey]*link
 		unproved []net.Conn // oldest first
 		accepted int
@@ -149,17 +150,19 @@ func (n *Net) wake() {
 }
 
 // SetIdentity makes a guest a member. Connections made as somebody else are
-// closed.
+// closed; the peers are dialled again.
 func (n *Net) SetIdentity(self Identity) {
 	n.mu.Lock()
 	var closing []*conn
 	if n.mu.self != self {
+		n.mu.self = self
 		for _, l := range n.mu.links {
 			closing = append(closing, l.all()...)
 		}
+		n.wantLocked()
 	}
-	n.mu.self = self
 	n.mu.Unlock()
+	n.wake()
 	for _, c := range closing {
 		c.fail(errClosed)
 	}
@@ -169,9 +172,23 @@ func (n *Net) SetIdentity(self Identity) {
 // are closed.
 func (n *Net) SetPeers(peers []Peer) {
 	n.mu.Lock()
-	var closing []*conn
-	wanted := make(map[linkKey]bool, len(peers))
-	for _, p := range peers {
+	n.mu.peers = slices.Clone(peers)
+	closing := n.wantLocked()
+	n.mu.Unlock()
+	n.wake()
+	for _, c := range closing {
+		c.fail(errClosed)
+	}
+}
+
+// wantLocked gives every peer a link under the own cluster, and returns the
+// connections of links that nobody wants any more.
+func (n *Net) wantLocked() (closing []*conn) {
+	if n.cfg.Keys != nil {
+		return nil // an arbitrator takes who comes
+	}
+	wanted := make(map[linkKey]bool, len(n.mu.peers))
+	for _, p := range n.mu.peers {
 		if p.UUID.IsZero() || p.UUID == n.cfg.UUID {
 			continue
 		}
@@ -183,17 +200,13 @@ func (n *Net) SetPeers(peers []Peer) {
 		l.signal()
 	}
 	for key, l := range n.mu.links {
-		if !wanted[key] && n.cfg.Keys == nil {
+		if !wanted[key] {
 			l.peer = nil
 			closing = append(closing, l.all()...)
 			l.signal()
 		}
 	}
-	n.mu.Unlock()
-	n.wake()
-	for _, c := range closing {
-		c.fail(errClosed)
-	}
+	return closing
 }
 
 // linkLocked returns the link called key, making it if need be.

@@ -20,7 +20,9 @@ func wantTold(t *testing.T, m *member, want ...string) {
 	}
 }
 
-func beat(g id.Group) []Message { return []Message{{Kind: KindHung, Group: g, From: 1, To: 2, Term: 3}} }
+func beat(g id.Group) []Message {
+	return []Message{{Kind: KindHung, Group: g, From: 1, To: 2, Term: 3}}
+}
 
 // Two hosts find each other, talk, and say goodbye.
 func TestTwoHosts(t *testing.T) {
@@ -143,6 +145,23 @@ func TestStrangers(t *testing.T) {
 		for _, m := range []*member{a, other, thief, guest, wiped} {
 			m.stop()
 		}
+	})
+}
+
+// A host that becomes a member dials the peers that it knew as a guest.
+func TestPeersBeforeIdentity(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet()
+		a := n.join(t, 1, Identity{}, nil)
+		b := n.join(t, 2, Identity{Cluster: testCluster, Secret: testSecret}, nil)
+		a.SetPeers([]Peer{{UUID: uuidOf(2), Addrs: []string{b.addr}}})
+		time.Sleep(time.Second)
+		wantTold(t, a)
+		a.SetIdentity(Identity{Cluster: testCluster, Host: 1, Secret: testSecret})
+		time.Sleep(time.Second)
+		wantTold(t, a, "2 up")
+		a.stop()
+		b.stop()
 	})
 }
 
