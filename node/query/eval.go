@@ -86,11 +86,7 @@ func (k *compiler) compile(e sql.Expr) (operand, error) {
 		high := &sql.Binary{Op: sql.OpLe, X: e.X, Y: e.High}
 		return k.negatedIf(e.Not, &sql.Binary{Op: sql.OpAnd, X: low, Y: high})
 	case *sql.In:
-		var any sql.Expr = &sql.Literal{Value: sql.Value{Type: sql.TypeBool}}
-		for _, item := range e.List {
-			any = &sql.Binary{Op: sql.OpOr, X: any, Y: &sql.Binary{Op: sql.OpEq, X: e.X, Y: item}}
-		}
-		return k.negatedIf(e.Not, any)
+		return k.in(e)
 	case *sql.IsNull:
 		x, err := k.compile(e.X)
 		return boolean(func(c *cursor) (bool, bool) { return x.eval(c).IsNull() != e.Not, true }, x.fixed), err
