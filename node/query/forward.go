@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 	"github.com/tarbitrator/tarbitrator/node/host"
@@ -115,14 +116,24 @@ func (e *Engine) Handlers() map[string]host.Handler {
 	}
 }
 
+// maxAnswer bounds the answer of a handler; the rest of a body is the
+// forwarder's own.
+const maxAnswer = peer.MaxBody - 1<<10
+
 // answering gives the errors of a handler the form in which whoever forwards
 // understands them.
 func (e *Engine) answering(run func(context.Context, id.Group, []byte) (*part, error)) host.Handler {
 	return func(ctx context.Context, _ id.UUID, g id.Group, body []byte) ([]byte, error) {
 		p, err := run(ctx, g, body)
+		var answer []byte
+		if err == nil {
+			if answer = p.encode(); len(answer) > maxAnswer {
+				err = &sql.Error{Code: sql.CodeOutOfRange, Text: "result is larger than 32 MiB, the most that one host fetches from another: narrow the range of time, add a LIMIT, or ask the master's host"}
+			}
+		}
 		switch {
 		case err == nil:
-			return p.encode(), nil
+			return answer, nil
 		case errors.Is(err, vnode.ErrReplaying) || errors.Is(err, vnode.ErrClosed):
 			return nil, host.Again(err)
 		case forwardable(err) || ctx.Err() != nil:
