@@ -16,7 +16,7 @@ import (
 // go test ./node/host -run TestNothingHangsHalfMade -from N -seeds M
 var (
 	firstSeed = flag.Int("from", 0, "first seed of the chaos")
-	seeds     = flag.Int("seeds", 10, "how many seeds")
+	seeds     = flag.Int("seeds", 6, "how many seeds")
 )
 
 // chaos is one seeded story of faults and statements.
