@@ -53,7 +53,8 @@ type AggregateRequest struct {
 	Range   Range
 	Columns []string // those to aggregate; nil: none, only rows are counted
 	// Filter is that of ScanRequest; with it every block has to be read. It
-	// sees the columns of Columns.
+	// sees the columns of Columns. Filter and Group are called by several
+	// goroutines at once, each with tables of its own.
 	Filter func(t *Table, rows *sql.Rows, keep []bool)
 	// Window, if set, says which window a timestamp falls into, as
 	// [start, end). It must give the same window for every timestamp in it.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math"
+	"sync"
 
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 	"github.com/tarbitrator/tarbitrator/vnode"
@@ -234,17 +235,9 @@ func (p *aggregatePlan) run(ctx context.Context, v *vnode.Vnode) (*part, error) 
 	if len(p.where.rows) > 0 {
 		request.Filter = p.where.keep
 	}
-	keys := map[string][]sql.Value{"": nil}
+	keys := newPartitions(p.keys)
 	if len(p.keys) > 0 {
-		request.Group = func(t *vnode.Table) string {
-			values := make([]sql.Value, len(p.keys))
-			for i, key := range p.keys {
-				values[i] = key.eval(&cursor{table: t})
-			}
-			name := keyOf(values)
-			keys[name] = values
-			return name
-		}
+		request.Group = keys.of
 	}
 	groups, err := v.Aggregate(ctx, request)
 	if err != nil {
@@ -252,13 +245,41 @@ func (p *aggregatePlan) run(ctx context.Context, v *vnode.Vnode) (*part, error) 
 	}
 	for _, g := range groups {
 		for i := range g.Windows {
-			p.add(result, keys[g.Key], &g.Windows[i])
+			p.add(result, keys.values[g.Key], &g.Windows[i])
 		}
 		if result.bytes() > maxResultBytes {
 			return nil, tooLarge()
 		}
 	}
 	return result, nil
+}
+
+// partitions remembers the values that each partition's name stands for.
+type partitions struct {
+	keys []operand
+
+	mu     sync.Mutex
+	values map[string][]sql.Value // read without mu once all tables are done
+}
+
+func newPartitions(keys []operand) *partitions {
+	return &partitions{keys: keys, values: map[string][]sql.Value{}}
+}
+
+// of names the partition of a table. Tables are aggregated by several
+// goroutines at once.
+func (p *partitions) of(t *vnode.Table) string {
+	values := make([]sql.Value, len(p.keys))
+	for i, key := range p.keys {
+		values[i] = key.eval(&cursor{table: t})
+	}
+	name := keyOf(values)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, known := p.values[name]; !known {
+		p.values[name] = values
+	}
+	return name
 }
 
 // add appends one window of one partition.
