@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/cockroachdb/datadriven"
 )
@@ -94,6 +95,17 @@ func TestItemNames(t *testing.T) {
 	}
 }
 
+// Names travel between hosts, where their length has a limit.
+func TestLongItemName(t *testing.T) {
+	s, err := Parse("select '" + strings.Repeat("東", 1000) + "'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.(*Select).Items[0].Name(); len(got) > maxItemText || len(got) < maxItemText-3 || !utf8.ValidString(got) {
+		t.Errorf("a long item is called %q, %d bytes", got, len(got))
+	}
+}
+
 func TestStrings(t *testing.T) {
 	tests := []struct{ sql, want string }{
 		{`'plain'`, "plain"},
@@ -154,6 +166,8 @@ func TestLimits(t *testing.T) {
 		{"deep minus", "SELECT " + strings.Repeat("- ", 400_000) + "a", CodeSyntax},
 		{"deep subquery", strings.Repeat("SELECT * FROM (", 60_000), CodeSyntax},
 		{"many operators", "SELECT * FROM t WHERE a = 1" + strings.Repeat(" OR a = 1", 6000), CodeSyntax},
+		{"4096 results", "SELECT 1" + strings.Repeat(",1", 4095), 0},
+		{"4097 results", "SELECT 1" + strings.Repeat(",1", 4096), CodeInvalid},
 		{"long list", "SELECT * FROM t WHERE a IN (1" + strings.Repeat(",1", 200_000) + ")", 0},
 	}
 	for _, tt := range tests {

@@ -3,6 +3,7 @@ package sql
 import (
 	"math"
 	"strings"
+	"unicode/utf8"
 )
 
 // laterClauses are the clauses of a query that this version does not run.
@@ -22,6 +23,9 @@ func (p *parser) query() *Select {
 	s.Items = append(s.Items, p.item())
 	for p.acceptSymbol(",") {
 		s.Items = append(s.Items, p.item())
+	}
+	if len(s.Items) > MaxColumns && p.err == nil {
+		p.fail(errorf(CodeInvalid, "Invalid parameters: more than %d columns in a result", MaxColumns))
 	}
 	if p.accept("from") {
 		s.From = p.source()
@@ -64,9 +68,25 @@ func (p *parser) item() Item {
 	if p.err != nil {
 		return i
 	}
-	i.Text = strings.TrimSpace(p.src[start:p.last])
+	i.Text = clipped(strings.TrimSpace(p.src[start:p.last]))
 	i.Alias = p.alias()
 	return i
+}
+
+// maxItemText bounds the name that a column without an alias gets from its
+// expression.
+const maxItemText = 512
+
+// clipped is the beginning of s, in whole characters.
+func clipped(s string) string {
+	if len(s) <= maxItemText {
+		return s
+	}
+	end := maxItemText
+	for end > 0 && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }
 
 // alias reads [AS] name, if it is there.

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -61,6 +62,9 @@ func (k *compiler) planRows(src *source, q *sql.Select) (*rowPlan, error) {
 	for _, item := range q.Items {
 		if err := k.output(p, item, &names); err != nil {
 			return nil, err
+		}
+		if len(p.out) > sql.MaxColumns+vnode.MaxTags { // those of SELECT * from a super table
+			return nil, &sql.Error{Code: sql.CodeInvalid, Text: fmt.Sprintf("Invalid parameters: more than %d columns in a result", sql.MaxColumns)}
 		}
 	}
 	p.visible = len(p.out)
