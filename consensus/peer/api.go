@@ -37,6 +37,21 @@ type Config struct {
 	// Keys makes this an arbitrator: it accepts every cluster, dials nobody,
 	// and lets a cluster that Keys does not know introduce itself. Nil on hosts.
 	Keys Keyring
+	// Offer is what this directory says of itself in every handshake (R42). The
+	// zero Offer is that of a first start.
+	Offer Offer
+	// Judge decides whether a directory continues what was seen of it (R42). An
+	// error refuses the connection; the other side is told its text. It is
+	// called by handshakes, several at once, and must not wait for a disk. Nil
+	// takes everybody for what he says.
+	Judge func(c id.Cluster, u id.UUID, o Offer) error
+	// OnRefusedAsCopy tells that another directory has refused this one as an
+	// old copy of itself. It is called at every attempt to connect, several at
+	// once, and must not block.
+	OnRefusedAsCopy func(by Remote, why string)
+	// OnSequence tells how far the log of a directory has come, as its
+	// TellSequence says. It is called like OnFrame.
+	OnSequence func(from Remote, sequence uint64)
 	// OnFrame receives the messages of one frame. It is called by the reader of
 	// one connection at a time: while it blocks, that connection is held back
 	// and no other.
@@ -57,7 +72,7 @@ type Remote struct {
 	UUID    id.UUID
 	Host    id.Host // zero: an arbitrator, or not admitted yet
 	Addr    string  // the end point that it tells others to use
-	Boot    uint64  // drawn at each start of the process
+	Start   Start   // of its process
 	Secret  Secret  // with which the connection was made
 	// Introduced: the arbitrator did not know the cluster, and has Secret from
 	// this very connection.

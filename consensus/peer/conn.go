@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -70,10 +71,11 @@ type queued struct {
 	bytes int // estimated
 }
 
-// control is a frame of a call that has no body.
+// control is a frame without a body: of a call, or how far this side's log has
+// come.
 type control struct {
 	kind frameType
-	id   uint64
+	id   uint64 // of the call; the sequence
 	fail failure
 }
 
@@ -331,6 +333,10 @@ func (c *conn) read() error {
 			if f := c.host.cfg.OnFrame; f != nil {
 				f(c.remote, c.class, msgs)
 			}
+		case frameSequence:
+			if err := c.sequence(payload); err != nil {
+				return fmt.Errorf("decode sequence: %w", err)
+			}
 		case frameRequest, frameReply, frameCancel:
 			if c.class != classCalls {
 				return errors.New("read: a call on a connection for messages")
@@ -342,6 +348,22 @@ func (c *conn) read() error {
 			return fmt.Errorf("read: unknown frame %d", kind)
 		}
 	}
+}
+
+// sequence hands on how far the other side's log has come.
+func (c *conn) sequence(payload []byte) error {
+	if c.remote.Cluster == 0 || c.class != Beats {
+		return fmt.Errorf("not on a connection of class %d of cluster %d", c.class, c.remote.Cluster)
+	}
+	d := decoder{b: payload}
+	sequence := d.uvarint()
+	if d.err != nil || len(d.b) > 0 {
+		return cmp.Or(d.err, fmt.Errorf("%d bytes too many", len(d.b)))
+	}
+	if f := c.host.cfg.OnSequence; f != nil {
+		f(c.remote, sequence)
+	}
+	return nil
 }
 
 // countingReader counts the bytes that come in.
@@ -356,7 +378,7 @@ func (r countingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// appendControl appends a frame of a call that has no body.
+// appendControl appends a frame without a body.
 func (c *conn) appendControl(buf []byte, s control) []byte {
 	buf, start := begin(buf, s.kind)
 	buf = binary.AppendUvarint(buf, s.id)

@@ -28,9 +28,10 @@ func (n *Net) dial(ctx context.Context, addr string, class Class, self Identity,
 		nc.Close()
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
-	s, err := dialHandshake(nc, n.hello(class, self, p.UUID), self.Secret, p.Arbitrator && !p.Enrolled)
+	s, err := dialHandshake(nc, n.hello(class, self, p.UUID), self.Secret, p.Arbitrator && !p.Enrolled, gate{n.cfg.Offer, n.cfg.Judge})
 	if err != nil {
 		nc.Close()
+		n.refused(err)
 		return nil, fmt.Errorf("shake hands with %s: %w", addr, err)
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil {
@@ -44,7 +45,7 @@ func (n *Net) dial(ctx context.Context, addr string, class Class, self Identity,
 
 func (n *Net) hello(class Class, self Identity, meant id.UUID) hello {
 	return hello{
-		class: class, cluster: self.Cluster, host: self.Host, uuid: n.cfg.UUID, meant: meant, boot: n.boot, addr: n.cfg.Addr,
+		class: class, cluster: self.Cluster, host: self.Host, uuid: n.cfg.UUID, meant: meant, addr: n.cfg.Addr,
 	}
 }
 
@@ -79,8 +80,11 @@ func (n *Net) welcome(nc net.Conn) {
 	if err != nil {
 		nc.Close()
 		var refused *refusedError
+		var copied *copyError
 		switch {
 		case errors.Is(err, io.EOF): // a look whether the port is open
+		case errors.As(err, &copied): // Judge or OnRefusedAsCopy has heard of it
+			n.refused(err)
 		case errors.As(err, &refused):
 			n.noise("connection refused", "remote", nc.RemoteAddr().String(), "why", refused.Error())
 		default:
@@ -103,7 +107,7 @@ func (n *Net) prove(nc net.Conn) (*conn, error) {
 	n.mu.Lock()
 	self := n.mu.self
 	n.mu.Unlock()
-	s, err := acceptHandshake(nc, n.hello(0, self, id.UUID{}), func(h *hello) (verdict, Secret) { return n.judge(h, self) })
+	s, err := acceptHandshake(nc, n.hello(0, self, id.UUID{}), func(h *hello) (verdict, Secret) { return n.judge(h, self) }, gate{n.cfg.Offer, n.cfg.Judge})
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +233,7 @@ func (n *Net) register(c *conn) bool {
 	}
 	l := n.linkLocked(linkKey{c.remote.Cluster, c.remote.UUID})
 	var closing []*conn
-	if l.remote.Boot != c.remote.Boot {
+	if l.remote.Start != c.remote.Start {
 		closing = l.all()
 		l.conns = [3]*conn{}
 	} else if old := l.conns[c.class]; old != nil {

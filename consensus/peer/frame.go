@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
@@ -18,6 +17,9 @@ const (
 	frameRequest  frameType = 3 // a piece of a call's request
 	frameReply    frameType = 4 // a piece of a call's answer
 	frameCancel   frameType = 5 // the caller gave up
+	frameOffer    frameType = 6 // AppendOffer, in the handshake only
+	frameVerdict  frameType = 7 // on the other's offer, in the handshake only
+	frameSequence frameType = 8 // how far the sender's log has come
 )
 
 // Header: type, three bytes of zero, length of the payload, little endian.
@@ -83,7 +85,7 @@ func (s *sealer) end(dst []byte, start int) []byte {
 }
 
 // readFrame reads and opens the next frame of r. The payload is the caller's.
-func (s *sealer) readFrame(r *bufio.Reader, limit int) (frameType, []byte, error) {
+func (s *sealer) readFrame(r io.Reader, limit int) (frameType, []byte, error) {
 	var header [headerBytes]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return 0, nil, err

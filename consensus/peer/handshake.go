@@ -18,8 +18,12 @@ import (
 // without telling it, and gives each connection keys of its own:
 //
 //	dialler   hello{who I am, whom I mean, an X25519 key}
-//	acceptor  hello{who I am, what you are to me, an X25519 key}, proof
-//	dialler   proof [, the cluster's secret, encrypted, if the arbitrator asked]
+//	acceptor  hello{who I am, what you are to me, an X25519 key}, proof, offer
+//	dialler   proof [, the cluster's secret, if the arbitrator asked], verdict, offer
+//	acceptor  verdict
+//
+// Secret, offers and the verdicts on them (R42) are encrypted. A guest is spared
+// offers and verdicts.
 //
 // Keys and proofs come from the shared X25519 secret, the cluster's secret and
 // everything said before. Without the cluster's secret (a guest, or a cluster
@@ -89,7 +93,6 @@ type hello struct {
 	uuid    id.UUID
 	meant   id.UUID // dialler only; zero: whoever answers
 	host    id.Host
-	boot    uint64
 	key     [32]byte // X25519
 	addr    string
 }
@@ -102,7 +105,6 @@ func (h *hello) append(dst []byte) []byte {
 	body = append(body, h.uuid[:]...)
 	body = append(body, h.meant[:]...)
 	body = binary.LittleEndian.AppendUint32(body, uint32(h.host))
-	body = binary.LittleEndian.AppendUint64(body, h.boot)
 	body = append(body, h.key[:]...)
 	body = append(body, h.addr[:min(len(h.addr), maxAddr)]...)
 	dst = append(dst, magic[:]...)
@@ -112,7 +114,7 @@ func (h *hello) append(dst []byte) []byte {
 }
 
 // helloFixed is the length of a body without the address.
-const helloFixed = 1 + 1 + 8 + 16 + 16 + 4 + 8 + 32
+const helloFixed = 1 + 1 + 8 + 16 + 16 + 4 + 32
 
 // readHello reads a hello and returns its bytes too. A version that we do not
 // speak is an error of its own, so that the acceptor can say so.
@@ -151,8 +153,7 @@ func parseHello(b []byte) (h hello) {
 	copy(h.uuid[:], b[10:])
 	copy(h.meant[:], b[26:])
 	h.host = id.Host(binary.LittleEndian.Uint32(b[42:]))
-	h.boot = binary.LittleEndian.Uint64(b[46:])
-	copy(h.key[:], b[54:])
+	copy(h.key[:], b[46:])
 	h.addr = string(b[helloFixed:])
 	return h
 }
@@ -224,7 +225,7 @@ var errSecret = errors.New("the other side does not know the cluster's secret")
 
 // dialHandshake is the dialler's side. introduce allows to tell an arbitrator
 // that does not know the cluster its secret.
-func dialHandshake(rw io.ReadWriter, own hello, secret Secret, introduce bool) (s session, err error) {
+func dialHandshake(rw io.ReadWriter, own hello, secret Secret, introduce bool, g gate) (s session, err error) {
 	private, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
 		return s, fmt.Errorf("draw a key: %w", err)
@@ -268,27 +269,28 @@ func dialHandshake(rw io.ReadWriter, own hello, secret Secret, introduce bool) (
 	if s.seal, s.open, err = k.session(true); err != nil {
 		return s, err
 	}
+	s.class = own.class
+	s.remote = Remote{
+		Cluster: own.cluster, UUID: h.uuid, Host: h.host, Addr: h.addr, Secret: secret,
+		Introduced: h.verdict == verdictIntroduce,
+	}
 	last := append([]byte(nil), k.diallerProof...)
+	if h.verdict == verdictGuest {
+		_, err := rw.Write(last)
+		return s, err
+	}
 	if h.verdict == verdictIntroduce {
 		nonce := s.seal.nonce()
 		last = s.seal.aead.Seal(last, nonce[:], secret[:], nil)
 	}
-	if _, err := rw.Write(last); err != nil {
-		return s, err
-	}
-	s.class = own.class
-	s.remote = Remote{
-		Cluster: own.cluster, UUID: h.uuid, Host: h.host, Addr: h.addr, Boot: h.boot, Secret: secret,
-		Introduced: h.verdict == verdictIntroduce,
-	}
-	return s, nil
+	return s, g.dial(rw, &s, last)
 }
 
 // judge decides what a dialler is to the acceptor.
 type judge func(h *hello) (verdict, Secret)
 
 // acceptHandshake is the acceptor's side.
-func acceptHandshake(rw io.ReadWriter, own hello, judge judge) (s session, err error) {
+func acceptHandshake(rw io.ReadWriter, own hello, judge judge, g gate) (s session, err error) {
 	h, first, err := readHello(rw)
 	var secret Secret
 	switch {
@@ -315,7 +317,15 @@ func acceptHandshake(rw io.ReadWriter, own hello, judge judge) (s session, err e
 	if err != nil {
 		return s, err
 	}
-	if _, err := rw.Write(append(answer, k.acceptorProof...)); err != nil {
+	if s.seal, s.open, err = k.session(false); err != nil {
+		return s, err
+	}
+	guest := own.verdict == verdictGuest
+	answer = append(answer, k.acceptorProof...)
+	if !guest {
+		answer = g.appendOffer(answer, s.seal)
+	}
+	if _, err := rw.Write(answer); err != nil {
 		return s, err
 	}
 	var proof [proofBytes]byte
@@ -325,9 +335,6 @@ func acceptHandshake(rw io.ReadWriter, own hello, judge judge) (s session, err e
 	if !hmac.Equal(proof[:], k.diallerProof) {
 		return s, errSecret
 	}
-	if s.seal, s.open, err = k.session(false); err != nil {
-		return s, err
-	}
 	if own.verdict == verdictIntroduce {
 		if secret, err = readSecret(rw, s.open); err != nil {
 			return s, err
@@ -335,10 +342,13 @@ func acceptHandshake(rw io.ReadWriter, own hello, judge judge) (s session, err e
 	}
 	s.class = h.class
 	s.remote = Remote{
-		Cluster: h.cluster, UUID: h.uuid, Host: h.host, Addr: h.addr, Boot: h.boot, Secret: secret,
+		Cluster: h.cluster, UUID: h.uuid, Host: h.host, Addr: h.addr, Secret: secret,
 		Introduced: own.verdict == verdictIntroduce,
 	}
-	return s, nil
+	if guest {
+		return s, nil
+	}
+	return s, g.accept(rw, &s)
 }
 
 // readSecret reads the secret with which a cluster introduces itself.

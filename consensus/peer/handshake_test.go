@@ -20,23 +20,26 @@ func shake(t *testing.T, dialler, acceptor Secret, v verdict, introduce bool) (d
 	go func() {
 		defer close(done)
 		defer y.Close()
-		a, acceptErr = acceptHandshake(y, hello{uuid: uuidOf(2), boot: 22}, func(*hello) (verdict, Secret) { return v, acceptor })
+		a, acceptErr = acceptHandshake(y, hello{uuid: uuidOf(2)}, func(*hello) (verdict, Secret) { return v, acceptor }, offered(22))
 	}()
-	d, dialErr = dialHandshake(x, hello{class: Bulk, cluster: testCluster, uuid: uuidOf(1), meant: uuidOf(2), host: 1, boot: 11, addr: "a:1"}, dialler, introduce)
+	d, dialErr = dialHandshake(x, hello{class: Bulk, cluster: testCluster, uuid: uuidOf(1), meant: uuidOf(2), host: 1, addr: "a:1"}, dialler, introduce, offered(11))
 	x.Close()
 	<-done
 	return d, a, dialErr, acceptErr
 }
+
+// offered lets everybody in and offers a first start.
+func offered(nonce uint64) gate { return gate{own: Offer{Start: Start{Boot: 1, Nonce: nonce}}} }
 
 func TestHandshake(t *testing.T) {
 	d, a, err1, err2 := shake(t, testSecret, testSecret, verdictMember, false)
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
-	if want := (Remote{Cluster: testCluster, UUID: uuidOf(1), Host: 1, Addr: "a:1", Boot: 11, Secret: testSecret}); a.remote != want || a.class != Bulk {
+	if want := (Remote{Cluster: testCluster, UUID: uuidOf(1), Host: 1, Addr: "a:1", Start: Start{Boot: 1, Nonce: 11}, Secret: testSecret}); a.remote != want || a.class != Bulk {
 		t.Errorf("the acceptor sees %+v, want %+v", a.remote, want)
 	}
-	if d.remote.UUID != uuidOf(2) || d.remote.Boot != 22 {
+	if d.remote.UUID != uuidOf(2) || d.remote.Start.Nonce != 22 {
 		t.Errorf("the dialler sees %+v", d.remote)
 	}
 	if _, _, err, _ := shake(t, testSecret, Secret{9}, verdictMember, false); !errors.Is(err, errSecret) {
@@ -100,7 +103,7 @@ func FuzzAccept(f *testing.F) {
 		}{bytes.NewReader(said), io.Discard}
 		n := NewNet(Config{UUID: id.UUID{2}}, Identity{}, quiet())
 		self := Identity{Cluster: testCluster, Secret: testSecret}
-		if s, err := acceptHandshake(rw, hello{uuid: uuidOf(2)}, func(h *hello) (verdict, Secret) { return n.judge(h, self) }); err == nil {
+		if s, err := acceptHandshake(rw, hello{uuid: uuidOf(2)}, func(h *hello) (verdict, Secret) { return n.judge(h, self) }, offered(2)); err == nil {
 			t.Errorf("%x became %+v", said, s.remote)
 		}
 	})

@@ -179,7 +179,7 @@ func (d *dialler) follow(ctx context.Context, v view) {
 	if !v.up {
 		return
 	}
-	if d.state == LinkUp && d.told.Boot != v.remote.Boot {
+	if d.state == LinkUp && d.told.Start != v.remote.Start {
 		d.tell(d.told, LinkDown) // it has started anew between two looks
 	}
 	if d.state != LinkUp {
@@ -234,7 +234,7 @@ func (d *dialler) drain() {
 	n.mu.Lock()
 	var old []*conn
 	for c := range d.served {
-		if c.remote.Boot == d.told.Boot {
+		if c.remote.Start == d.told.Start {
 			old = append(old, c)
 		}
 	}
@@ -295,7 +295,10 @@ func (v *view) addrs() []string {
 func (d *dialler) failed(addr string, err error) {
 	kind := "not reachable"
 	var refused *refusedError
+	var copied *copyError
 	switch {
+	case errors.As(err, &copied):
+		kind = copied.kind()
 	case errors.As(err, &refused):
 		kind = refused.verdict.String()
 	case errors.Is(err, errSecret):

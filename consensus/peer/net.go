@@ -40,7 +40,6 @@ const classCalls Class = 2
 type Net struct {
 	cfg     Config
 	log     *slog.Logger
-	boot    uint64
 	methods map[string]method // fixed before Run
 	kick    chan struct{}     // capacity 1: a link has no goroutine yet
 	wg      sync.WaitGroup    // everything that Run started
@@ -82,9 +81,11 @@ func NewNet(cfg Config, self Identity, log *slog.Logger) *Net {
 		}
 	}
 	n := &Net{cfg: cfg, log: log, methods: make(map[string]method), kick: make(chan struct{}, 1)}
-	var boot [8]byte
-	rand.Read(boot[:]) // never fails (crypto/rand, Go 1.24)
-	n.boot = binary.LittleEndian.Uint64(boot[:])
+	if n.cfg.Offer.Boot == 0 {
+		var nonce [8]byte
+		rand.Read(nonce[:]) // never fails (crypto/rand, Go 1.24)
+		n.cfg.Offer = n.cfg.Offer.Next(binary.LittleEndian.Uint64(nonce[:]), 0)
+	}
 	n.mu.self, n.mu.links, n.mu.guests = self, make(map[linkKey]*link), make(map[*conn]struct{})
 	return n
 }
@@ -242,6 +243,22 @@ func (n *Net) connLocked(key linkKey, class Class) *conn {
 		return l.conns[class]
 	}
 	return nil
+}
+
+// TellSequence tells every directory that is connected how far this one's log
+// has come, durably (R42).
+func (n *Net) TellSequence(sequence uint64) {
+	n.mu.Lock()
+	var beats []*conn
+	for _, l := range n.mu.links {
+		if c := l.conns[Beats]; c != nil {
+			beats = append(beats, c)
+		}
+	}
+	n.mu.Unlock()
+	for _, c := range beats {
+		c.queueControl(control{kind: frameSequence, id: sequence})
+	}
 }
 
 // Close ends the connections that a remote directory has made with this Net.
