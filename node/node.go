@@ -8,6 +8,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -42,6 +43,7 @@ type Node struct {
 	engine *query.Engine
 	server *api.Server
 	parts  *layers
+	ready  atomic.Bool // this host is a member of a cluster that has begun
 
 	peers, doors net.Listener
 }
@@ -87,7 +89,7 @@ func (n *Node) open() error {
 	return nil
 }
 
-// close gives back what open has taken, when nothing was started.
+// close gives back what open has taken, once nothing runs any more.
 func (n *Node) close() {
 	if n.peers != nil {
 		n.peers.Close()
@@ -96,7 +98,12 @@ func (n *Node) close() {
 		n.doors.Close()
 	}
 	if n.wal != nil {
-		n.wal.Close() //nolint:errcheck // nothing was written
+		if err := n.wal.Close(); err != nil {
+			n.log.Error("the log did not close well", "err", err)
+		}
+	}
+	if n.record != nil {
+		_ = n.record.Close() // it only unlocks
 	}
 }
 
@@ -196,16 +203,38 @@ func (n *Node) newDoors() error {
 	return nil
 }
 
-// member reports whether this host is a member of a cluster that has begun.
-func (n *Node) member() error {
+// member returns nil once this host is a member of a cluster that has begun. A
+// host that was one before it started is waited for; one that nobody has let in
+// is not.
+func (n *Node) member(ctx context.Context) error {
+	if n.ready.Load() {
+		return nil
+	}
+	if n.host.Dnode() == 0 {
+		return fmt.Errorf("this host (%s) is in no cluster yet: type CREATE DNODE '%s' on a member", n.config.EndPoint(), n.config.EndPoint())
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.config.MaxRetryWaitTime)
+	defer cancel()
 	select {
 	case <-n.host.Started():
-		if len(n.host.View().Users) == 0 {
+	default:
+		select {
+		case <-n.host.Started():
+		case <-ctx.Done():
+			return errors.New("this host is starting")
+		}
+	}
+	for {
+		changed := n.host.Watch()
+		if len(n.host.View().Users) > 0 {
+			n.ready.Store(true)
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
 			return errors.New("the cluster is being born")
 		}
-		return nil
-	default:
-		return fmt.Errorf("this host (%s) is in no cluster yet: type CREATE DNODE '%s' on a member", n.config.EndPoint(), n.config.EndPoint())
 	}
 }
 

@@ -32,7 +32,7 @@ type vnodes struct{ *Node }
 
 // Vnodes implements api.Vnodes.
 func (n vnodes) Vnodes(ctx context.Context, digest bool) ([]api.Vnode, error) {
-	var list []api.Vnode
+	list := []api.Vnode{} // not null in JSON
 	for _, s := range n.groups.Statuses() {
 		v, ok := cluster{n.host}.Vnode(s.Group)
 		if !ok {

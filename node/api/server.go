@@ -54,9 +54,9 @@ type Server struct {
 	log    *slog.Logger
 	http   *http.Server
 
-	gate     func() error            // fixed before Run
-	exact    map[string]http.Handler // fixed before Run
-	prefixes []route                 // fixed before Run; first match wins
+	gate     func(context.Context) error // fixed before Run
+	exact    map[string]http.Handler     // fixed before Run
+	prefixes []route                     // fixed before Run; first match wins
 
 	connections atomic.Int64
 	queuedBytes atomic.Int64
@@ -96,8 +96,9 @@ func (s *Server) Handle(path string, h http.Handler) {
 }
 
 // Gate closes all doors but /metrics while ready returns an error, which
-// clients get to read: they come back, or go to another host.
-func (s *Server) Gate(ready func() error) { s.gate = ready }
+// clients get to read: they come back, or go to another host. It may wait for
+// something until its context ends.
+func (s *Server) Gate(ready func(context.Context) error) { s.gate = ready }
 
 // Listen opens the port. It is apart from Run so that a host can say that the
 // port is taken before it joins anything.
@@ -155,14 +156,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
-	if s.gate != nil && r.URL.Path != "/metrics" {
-		if err := s.gate(); err != nil {
-			w.Header().Set("Retry-After", "1")
-			w.Header().Set("Content-Type", "application/json; charset=utf-8")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			fmt.Fprintf(w, `{"code":%d,"desc":%q}`, CodeOutOfService, err.Error())
-			return
-		}
+	if s.gate != nil && r.URL.Path != "/metrics" && !s.admit(w, r) {
+		return
 	}
 	if h, ok := s.exact[r.URL.Path]; ok {
 		h.ServeHTTP(w, r)
@@ -175,4 +170,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	http.Error(w, "no such path: "+r.URL.Path, http.StatusNotFound)
+}
+
+// admit answers a request that the gate does not let in. A ping is answered at
+// once: it asks how things are now.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
+	ctx := r.Context()
+	if r.URL.Path == "/-/ping" {
+		now, cancel := context.WithCancel(ctx)
+		cancel()
+		ctx = now
+	}
+	err := s.gate(ctx)
+	if err == nil {
+		return true
+	}
+	w.Header().Set("Retry-After", "1")
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(http.StatusServiceUnavailable)
+	fmt.Fprintf(w, `{"code":%d,"desc":%q}`, CodeOutOfService, err.Error())
+	return false
 }
