@@ -76,6 +76,8 @@ type Log struct {
 	lock io.Closer
 	id   uint64
 
+	found uint64 // the last batch that Open found
+
 	making *segment // being filled with zeros; owned by Maintain
 	filled int64    // up to here
 
@@ -232,6 +234,19 @@ func (l *Log) Sequence() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.tail.durable
+}
+
+// Found is the number of the last batch that Open found, before it wrote any
+// itself. It is what tells an old copy of a directory from the directory.
+func (l *Log) Found() uint64 { return l.found }
+
+// Changed is the number of a durable batch after which nothing but empty ones
+// has become durable: unlike Sequence, it stands still in an idle log whose disk
+// is only asked whether it answers.
+func (l *Log) Changed() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.tail.changed
 }
 
 // Close makes everything appended durable, says so in the log, and gives the

@@ -69,7 +69,9 @@ func (r *recovery) run() error {
 		if seq, err = r.replay(); err != nil {
 			return err
 		}
+		r.found = seq - 2
 	}
+	r.mu.tail.filled, r.mu.tail.changed = r.found, r.found
 	if err := r.collectSpares(); err != nil {
 		return err
 	}

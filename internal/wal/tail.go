@@ -28,6 +28,8 @@ type tail struct {
 	first   uint64   // number of the batch that active begins with
 	written uint64   // last batch that was handed to the file system
 	durable uint64   // last batch that is durable
+	filled  uint64   // last batch that holds something
+	changed uint64   // the same, of those that are durable
 	dirty   *segment // written to after its last sync
 }
 
@@ -67,6 +69,9 @@ func (l *Log) commitLocked() {
 	b, p := l.takeLocked(commitSize)
 	b = appendCommit(b, commitMark{seq: t.seq, durable: t.durable, first: t.first})
 	sealRecord(b, p.seg.salt, p.off, kindCommit, 0, 0)
+	if t.open {
+		t.filled = t.seq
+	}
 	t.seq++
 	t.open, t.wanted = false, false
 }
@@ -227,7 +232,7 @@ func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := &l.mu.tail
-	t.durable = seq
+	t.durable, t.changed = seq, min(seq, t.filled)
 	t.trim(l.opt.CacheBytes)
 	if p := &l.mu.pool; len(p.retiring) > 0 && p.retireSeq <= t.durable {
 		p.dead = append(p.dead, p.retiring...)
