@@ -31,8 +31,17 @@ powercut: ## cut the power of a real file system under the log and the stores (r
 	@if [ "$$(id -u)" = 0 ]; then $(GO) test -count=1 -run PowerCut ./internal/wal/... ./vnode/...; \
 	else echo "powercut: skipped, it needs root (loop devices)"; fi
 
-bench: ## short benchmarks of the hot paths
-	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./vnode ./node/api/rest
+bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts (root, an idle machine)
+	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
+	$(GO) build -o bin/bench/ ./test/bench/...
+	bin/bench/consensus
+	bin/bench/consensus -groups 16
+	bin/bench/consensus -flight 1
+	bin/bench/consensus -lag 10000 -rounds 5
+	bin/bench/consensus -lag 10000000 -rounds 5
+	bin/bench/arbitrator
+	bin/bench/faults
+	$(GO) test -count=1 -run PowerCut ./internal/wal -cycles 300
 
 $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint

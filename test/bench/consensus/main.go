@@ -27,6 +27,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
@@ -138,14 +140,14 @@ func lead(ctx context.Context) (err error) {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if *lag > 0 {
+		return measureLags(ctx, dir)
+	}
 	cast, err := newCast(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, cast.stop()) }()
-	if *lag > 0 {
-		return measureLag(ctx, cast)
-	}
 	defer startProfile()()
 	var rates, medians []float64
 	for range *rounds {
@@ -202,45 +204,77 @@ func measure(ctx context.Context, h *consensus.Host) (rate, medianMs float64, er
 	return float64(n) / took.Seconds(), float64(all[len(all)/2].Microseconds()) / 1000, nil
 }
 
+// measureLags measures *rounds openings of the feed, each with a cast of its
+// own.
+func measureLags(ctx context.Context, dir string) error {
+	var all []float64
+	for i := range *rounds {
+		ms, err := measureLag(ctx, filepath.Join(dir, fmt.Sprint(i)))
+		if err != nil {
+			return err
+		}
+		all = append(all, ms)
+	}
+	slices.Sort(all)
+	fmt.Printf("after %d entries without the arbitrator: %.1f ms from the other host's death to the first commit (median of %d, %.1f to %.1f)\n",
+		*lag, all[len(all)/2], *rounds, all[0], all[len(all)-1])
+	return nil
+}
+
 // measureLag commits *lag entries while the arbitrator is away, brings it back,
 // kills the follower, and measures the time to the next commit.
-func measureLag(ctx context.Context, c *cast) error {
+func measureLag(ctx context.Context, dir string) (ms float64, err error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	c, err := newCast(ctx, dir)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
 	if err := c.killArbitrator(); err != nil {
-		return err
+		return 0, err
 	}
-	var done sync.WaitGroup
-	var left atomic.Int64
-	left.Store(int64(*lag))
-	for range *flight {
-		done.Go(func() {
-			for left.Add(-1) >= 0 {
-				if _, err := c.host.Propose(ctx, 2, make([]byte, payload)); err != nil {
-					fmt.Fprintln(os.Stderr, err)
-					return
-				}
-			}
-		})
+	if err := commit(ctx, c.host, *lag); err != nil {
+		return 0, err
 	}
-	done.Wait()
+	back := time.Now()
 	if err := c.startArbitrator(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	for { // until it is connected; its first pulse is not waited for
-		if age, ok := c.host.Heard(c.witness); ok && age < time.Second {
+	for ctx.Err() == nil { // until it has said something to this host
+		if age, ok := c.host.Heard(c.witness); ok && age < time.Since(back) {
 			break
 		}
 		time.Sleep(time.Millisecond)
 	}
 	died := time.Now()
 	if err := c.killFollower(); err != nil {
-		return err
+		return 0, err
 	}
 	if _, err := c.host.Propose(ctx, 2, make([]byte, payload)); err != nil {
-		return err
+		return 0, err
 	}
-	fmt.Printf("after %d entries without the arbitrator: %.1f ms from the follower's death to the first commit\n",
-		*lag, float64(time.Since(died).Microseconds())/1000)
-	return nil
+	return float64(time.Since(died).Microseconds()) / 1000, nil
+}
+
+// commit proposes n entries, *flight at a time.
+func commit(ctx context.Context, h *consensus.Host, n int) error {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var workers errgroup.Group
+	for range *flight {
+		workers.Go(func() error {
+			for left.Add(-1) >= 0 {
+				if _, err := h.Propose(ctx, 2, make([]byte, payload)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return workers.Wait()
 }
 
 // cast is the three processes.
