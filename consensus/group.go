@@ -287,9 +287,14 @@ func (m *Machine) form(g *group) {
 	}
 }
 
+// drop ends a replica and forgets its log, also that of a group which was never
+// attached: a host that died while it dropped one goes on with it at its next
+// start.
 func (m *Machine) drop(gid id.Group) {
 	g := m.groups[gid]
 	if g == nil {
+		m.out.ops = append(m.out.ops, wal.Op{Group: gid, Drop: true})
+		m.out.mustSync = true
 		return
 	}
 	m.release(g)

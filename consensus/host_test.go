@@ -355,3 +355,27 @@ func TestRestartReplaysFromTheMark(t *testing.T) {
 		w.leave(other)
 	})
 }
+
+// A host that died while it dropped a replica does not attach it again, but
+// must still forget its log.
+func TestDropWithoutAttach(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		_, other := w.couple(t, a, b)
+		w.leave(other)
+		other = w.start1(other.uuid, other.log.mem)
+		if err := other.Drop(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		if stored, err := other.Stored(); err != nil || len(stored) != 0 {
+			t.Errorf("the log still holds %+v, %v", stored, err)
+		}
+		if err := other.Drop(t.Context(), 2); err != nil {
+			t.Errorf("dropping it again: %v", err)
+		}
+		w.leave(a)
+		w.leave(b)
+		w.leave(other)
+	})
+}
