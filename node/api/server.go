@@ -132,7 +132,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		abandon()
 		_ = s.http.Close() // what is left is cut off: there is no one to tell
 	}
-	_ = <-served // http.ErrServerClosed
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve HTTP: %w", err)
+	}
 	return nil
 }
 
