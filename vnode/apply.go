@@ -92,12 +92,15 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 	outcomes := make([]outcome, a.head.count)
 	a.ids, a.last = nil, StatementID{}
 	known := a.v.memory.knows(e.Index)
+	next := objectID(e.Index) << positionBits
 	for i := range outcomes {
 		kind, who, body := d.statement()
 		if d.err != nil {
 			return nil, d.err
 		}
-		a.pos = objectID(e.Index)<<positionBits | objectID(i)
+		place := next
+		next += places(kind, body)
+		a.pos = place
 		a.me = version{stamp: a.head.first + hlc.Stamp(i), origin: a.head.origin}
 		if !who.IsZero() {
 			if r, ok := a.v.memory.seen(who, a.pos, a.head.remember); ok {
@@ -111,7 +114,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 		}
 		outcomes[i] = out
 		if !who.IsZero() && !known {
-			a.remember(e.Index, who, out)
+			a.remember(place, who, out)
 		}
 	}
 	if err := d.end(); err != nil {
@@ -127,15 +130,24 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 	return outcomes, a.b.set(key, a.ids)
 }
 
+// places is how many places in the log a statement takes.
+func places(kind opKind, body []byte) objectID {
+	if kind != opInsert {
+		return 1
+	}
+	d := decoder{src: body}
+	return 1 + objectID(d.count(3))
+}
+
 // remember adds a statement to the record of its entry and to the memory.
-func (a *applier) remember(index id.Index, who StatementID, out outcome) {
+func (a *applier) remember(place objectID, who StatementID, out outcome) {
 	if a.ids == nil {
 		a.ids = binary.BigEndian.AppendUint64(nil, uint64(a.head.first))
 	}
-	r := remembered{pos: a.pos, rows: uint32(out.result.Rows), fault: out.fault, extra: out.result.Existed}
+	r := remembered{pos: place, rows: uint32(out.result.Rows), fault: out.fault, extra: out.result.Existed}
 	a.ids = appendRemembered(a.ids, a.last, who, r)
 	a.last = who
-	a.v.memory.add(index, a.head.first, who, r)
+	a.v.memory.add(indexOf(place), a.head.first, who, r)
 }
 
 // forgetAtOnce bounds how many old records one Apply deletes.
@@ -171,11 +183,13 @@ func (a *applier) statement(kind opKind, body []byte) (outcome, error) {
 		o := object{kind: objectPlain, name: op.Name, schema: newSchema(op.Columns, a.pos)}
 		return a.createTable(&o, nil, op.IfNotExists)
 	case CreateChild:
-		stable := a.stable(op.Using.Stable)
-		if stable == nil {
+		stable, grave := a.stable(op.Using.Stable)
+		switch {
+		case grave != nil:
+			return outcome{}, a.stillborn(op.Name, grave)
+		case stable == nil:
 			return outcome{fault: faultNoStable}, nil
-		}
-		if !fit(op.Using.Tags, stable.Tags) {
+		case !fit(op.Using.Tags, stable.Tags):
 			return outcome{fault: faultSchemaChanged}, nil
 		}
 		o := object{kind: objectChild, name: op.Name, values: tagValues{op.Using.Tags, a.pos}}
@@ -212,19 +226,55 @@ func fit(values []sql.Value, tags []sql.Column) bool {
 }
 
 // table and stable are what the statement at hand sees under a name: nothing
-// that a later statement created.
-func (a *applier) table(name string) *Table {
+// that a later statement created. Only a replay may see the grave of what was
+// dropped later: then what the statement does to it has no effect.
+func (a *applier) table(name string) (*Table, *grave) {
 	if t := a.v.catalog.table(name); t != nil && t.id < a.pos {
-		return t
+		return t, nil
 	}
-	return nil
+	return nil, a.v.catalog.grave(name, false, a.pos)
 }
 
-func (a *applier) stable(name string) *Stable {
+func (a *applier) stable(name string) (*Stable, *grave) {
 	if s := a.v.catalog.stable(name); s != nil && s.id < a.pos {
-		return s
+		return s, nil
 	}
-	return nil
+	return nil, a.v.catalog.grave(name, true, a.pos)
+}
+
+// taken is why the statement at hand can't create something under a name.
+func (a *applier) taken(name string) fault {
+	if t, grave := a.table(name); t != nil || grave != nil {
+		return faultTableExists
+	}
+	if s, grave := a.stable(name); s != nil || grave != nil {
+		return faultStableExists
+	}
+	return faultNone
+}
+
+// created reports whether what the statement at hand creates under a name needs
+// not be created, which only a replay finds: because it is there, or because it
+// came and went. later is who has the name now, zero if nobody.
+func (a *applier) created(name string, stable bool, under, later objectID) (bool, error) {
+	switch {
+	case later == a.pos, a.v.catalog.buried(a.pos):
+		return true, nil
+	case later == 0:
+		return false, nil
+	}
+	// It was dropped before its namesake came. That drop is still to be
+	// replayed, and moves the end to where it was.
+	return true, a.bury(&grave{id: a.pos, name: name, stable: stable, under: under, dropped: later})
+}
+
+// stillborn buries the child that the statement at hand creates of a super
+// table that was dropped later.
+func (a *applier) stillborn(name string, stable *grave) error {
+	if a.taken(name) != faultNone || a.v.catalog.buried(a.pos) {
+		return nil
+	}
+	return a.bury(&grave{id: a.pos, name: name, under: stable.id, dropped: stable.dropped})
 }
 
 func (a *applier) putObject(of objectID, record []byte) error {
@@ -232,14 +282,17 @@ func (a *applier) putObject(of objectID, record []byte) error {
 }
 
 func (a *applier) createStable(op CreateStable) (outcome, error) {
-	switch old := a.v.catalog.stable(op.Name); {
-	case old == nil:
-	case old.id < a.pos && op.IfNotExists:
+	if fault := a.taken(op.Name); fault == faultStableExists && op.IfNotExists {
 		return outcome{result: Result{Existed: true}}, nil
-	case old.id < a.pos:
-		return outcome{fault: faultStableExists}, nil
-	default: // a replay: this one is there, or came and went
-		return outcome{}, nil
+	} else if fault != faultNone {
+		return outcome{fault: fault}, nil
+	}
+	var later objectID
+	if s := a.v.catalog.stable(op.Name); s != nil {
+		later = s.id
+	}
+	if done, err := a.created(op.Name, true, 0, later); done {
+		return outcome{}, err
 	}
 	o := object{kind: objectStable, created: a.me.stamp, name: op.Name, schema: newSchema(op.Columns, a.pos), tags: op.Tags}
 	s := newStable(a.pos, &o)
@@ -248,23 +301,32 @@ func (a *applier) createStable(op CreateStable) (outcome, error) {
 }
 
 func (a *applier) createTable(o *object, stable *Stable, ifNotExists bool) (outcome, error) {
-	switch old := a.v.catalog.table(o.name); {
-	case old == nil:
-	case old.id < a.pos && ifNotExists:
+	if fault := a.taken(o.name); fault == faultTableExists && ifNotExists {
 		return outcome{result: Result{Existed: true}}, nil
-	case old.id < a.pos:
-		return outcome{fault: faultTableExists}, nil
-	default:
-		return outcome{}, nil
-	}
-	if a.stable(o.name) != nil {
-		return outcome{fault: faultStableExists}, nil
+	} else if fault != faultNone {
+		return outcome{fault: fault}, nil
 	}
 	_, err := a.newTable(o, stable)
 	return outcome{}, err
 }
 
+// newTable creates a table under a name that is free. In a replay there is none
+// if it came and went.
 func (a *applier) newTable(o *object, stable *Stable) (*Table, error) {
+	var later, under objectID
+	old := a.v.catalog.table(o.name)
+	if old != nil {
+		later = old.id
+	}
+	if stable != nil {
+		under = stable.id
+	}
+	if done, err := a.created(o.name, false, under, later); done {
+		if later == a.pos {
+			return old, err
+		}
+		return nil, err
+	}
 	o.created = a.me.stamp
 	t := newTable(a.pos, o, stable)
 	a.v.catalog.addTable(t)
@@ -272,50 +334,68 @@ func (a *applier) newTable(o *object, stable *Stable) (*Table, error) {
 }
 
 func (a *applier) dropTable(op DropTable) (outcome, error) {
-	t := a.table(op.Name)
+	t, buried := a.table(op.Name)
 	switch {
+	case buried != nil:
+		return outcome{}, a.buryDeeper(op.Name, false)
 	case t == nil && op.IfExists:
 		return outcome{result: Result{Existed: true}}, nil
 	case t == nil:
 		return outcome{fault: faultNoTable}, nil
 	}
-	a.v.catalog.dropTable(t)
-	return outcome{}, a.dropObject(t.id)
+	g := &grave{id: t.id, name: t.Name, under: t.under(), dropped: a.pos}
+	a.v.catalog.dropTable(t, g)
+	return outcome{}, a.bury(g)
 }
 
 func (a *applier) dropStable(op DropStable) (outcome, error) {
-	s := a.stable(op.Name)
+	s, buried := a.stable(op.Name)
 	switch {
+	case buried != nil:
+		return outcome{}, a.buryDeeper(op.Name, true)
 	case s == nil && op.IfExists:
 		return outcome{result: Result{Existed: true}}, nil
 	case s == nil:
 		return outcome{fault: faultNoStable}, nil
 	}
+	g := &grave{id: s.id, name: s.Name, stable: true, dropped: a.pos}
 	// The children's own records go in the background: without the super
 	// table's they count for nothing.
-	children := a.v.catalog.childrenOf(s)
-	a.v.catalog.dropStable(s)
-	for _, t := range children {
-		a.v.tidy.drop(t.id)
+	for _, child := range a.v.catalog.dropStable(s, g) {
+		a.v.tidy.drop(child)
 	}
-	return outcome{}, a.dropObject(s.id)
+	return outcome{}, a.bury(g)
 }
 
-// dropObject removes a table's record and leaves a mark that its blocks may
-// still be there.
-func (a *applier) dropObject(of objectID) error {
-	a.v.tidy.drop(of)
-	if err := a.b.delete(appendObjectKey(a.b.key(), keyObject, of)); err != nil {
+// bury replaces an object's record by that of its grave.
+func (a *applier) bury(g *grave) error {
+	a.v.catalog.bury(g)
+	a.v.tidy.drop(g)
+	if err := a.b.delete(appendObjectKey(a.b.key(), keyObject, g.id)); err != nil {
 		return err
 	}
-	return a.b.set(appendObjectKey(a.b.key(), keyDropped, of), nil)
+	return a.b.set(appendObjectKey(a.b.key(), keyDropped, g.id), g.append(nil))
+}
+
+// buryDeeper corrects when something was dropped that a power cut had let come
+// back, and that loading had taken for dropped when its namesake was created.
+func (a *applier) buryDeeper(name string, stable bool) error {
+	for _, g := range a.v.catalog.redrop(name, stable, a.pos) {
+		if err := a.bury(g); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // alter replaces the schema of a super table or a plain table.
 func (a *applier) alter(name string, change func(*Schema) (*Schema, fault)) (outcome, error) {
-	s, t := a.stable(name), a.table(name)
+	s, stableGrave := a.stable(name)
+	t, tableGrave := a.table(name)
 	var now *Schema
 	switch {
+	case stableGrave != nil || tableGrave != nil:
+		return outcome{}, nil
 	case s != nil:
 		now = s.Schema()
 	case t != nil && t.Stable == nil:
@@ -363,8 +443,11 @@ func (a *applier) dropColumn(op DropColumn) (outcome, error) {
 }
 
 func (a *applier) setTags(op SetTags) (outcome, error) {
-	t := a.table(op.Table)
-	if t == nil || t.Stable == nil {
+	t, grave := a.table(op.Table)
+	switch {
+	case grave != nil:
+		return outcome{}, nil
+	case t == nil || t.Stable == nil:
 		return outcome{fault: faultNoTable}, nil
 	}
 	old := t.tags.Load()
@@ -391,6 +474,7 @@ func (a *applier) insert(d *decoder) (outcome, error) {
 		if d.err != nil {
 			break
 		}
+		a.pos++
 		t, fault, err := a.target(&in)
 		if err != nil {
 			return out, err
@@ -414,25 +498,28 @@ func (a *applier) insert(d *decoder) (outcome, error) {
 }
 
 // target is the table that the rows of an insert go to, made if need be, or why
-// there is none.
+// there is none. There is none either, without a fault, where a replay is about
+// rows that were dropped since.
 func (a *applier) target(in *insertTable) (*Table, fault, error) {
 	if in.id != 0 {
-		if t := a.v.catalog.tableOf(in.id); t != nil {
-			return t, faultNone, nil
-		}
-		return nil, faultNoTable, nil
-	}
-	if t := a.v.catalog.table(in.name); t != nil {
-		if t.id > a.pos { // a replay: what is meant came and went
-			return nil, faultNone, nil
-		}
-		if t.Stable == nil || t.Stable.id != in.under {
-			return nil, faultSchemaChanged, nil
+		t := a.v.catalog.tableOf(in.id)
+		if t == nil && !a.v.catalog.buried(in.id) {
+			return nil, faultNoTable, nil
 		}
 		return t, faultNone, nil
 	}
-	s := a.stable(in.stable)
+	switch t, grave := a.table(in.name); {
+	case grave != nil:
+		return nil, faultNone, nil
+	case t != nil && (t.Stable == nil || t.Stable.id != in.under):
+		return nil, faultSchemaChanged, nil
+	case t != nil:
+		return t, faultNone, nil
+	}
+	s, grave := a.stable(in.stable)
 	switch {
+	case grave != nil:
+		return nil, faultNone, a.stillborn(in.name, grave)
 	case s == nil:
 		return nil, faultNoStable, nil
 	case s.id != in.under || !fit(in.tags, s.Tags):
@@ -456,7 +543,9 @@ func (a *applier) block(t *Table, in *insertTable, block []byte) (rows int, err 
 	}
 	v := a.me
 	if in.foreign {
+		// What is written here from now on must win over these rows.
 		v = in.own
+		a.at.stamp = max(a.at.stamp, v.stamp)
 	}
 	if class := spanClass(h.first, h.last); t.widen(class) {
 		if err := a.b.set(appendSpanKey(a.b.key(), t.id, class), nil); err != nil {

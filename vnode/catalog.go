@@ -22,6 +22,10 @@ type catalog struct {
 	byID     map[objectID]*Table
 	stables  map[string]*Stable
 	children map[*Stable]map[objectID]*Table
+	// What was dropped is known for as long as a replay may start before it
+	// was: see grave.
+	graves map[string][]*grave
+	dead   map[objectID]*grave
 }
 
 func newCatalog() *catalog {
@@ -30,6 +34,8 @@ func newCatalog() *catalog {
 		byID:     make(map[objectID]*Table),
 		stables:  make(map[string]*Stable),
 		children: make(map[*Stable]map[objectID]*Table),
+		graves:   make(map[string][]*grave),
+		dead:     make(map[objectID]*grave),
 	}
 }
 
@@ -68,10 +74,11 @@ func (c *catalog) addTable(t *Table) {
 	}
 }
 
-func (c *catalog) dropTable(t *Table) {
+func (c *catalog) dropTable(t *Table, g *grave) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropTableLocked(t)
+	c.buryLocked(g)
 }
 
 func (c *catalog) dropTableLocked(t *Table) {
@@ -85,14 +92,20 @@ func (c *catalog) dropTableLocked(t *Table) {
 	}
 }
 
-func (c *catalog) dropStable(s *Stable) {
+// dropStable drops a super table and returns the graves of its children.
+func (c *catalog) dropStable(s *Stable, g *grave) (children []*grave) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.children[s] {
 		c.dropTableLocked(t)
+		child := &grave{id: t.id, name: t.Name, under: s.id, dropped: g.dropped}
+		c.buryLocked(child)
+		children = append(children, child)
 	}
 	delete(c.children, s)
 	delete(c.stables, s.Name)
+	c.buryLocked(g)
+	return append(children, c.moveChildrenLocked(s.id, g.dropped)...)
 }
 
 // childrenOf is the child tables of s in order of id.
@@ -259,12 +272,16 @@ func newTable(of objectID, o *object, stable *Stable) *Table {
 	return t
 }
 
-// loadCatalog reads the tables of a view of the store, and which of its records
-// are of tables that are gone: children whose super table was dropped, and what
-// has a newer namesake. (A power cut may lose the removal of a record and keep
-// what came after.)
-func loadCatalog(txn *badger.Txn) (c *catalog, gone []objectID, err error) {
+// loadCatalog reads the tables of a view of the store. Records may be of tables
+// that are gone: children whose super table was dropped, and what has a newer
+// namesake. (A power cut may lose the removal of a record and keep what came
+// after.) They get graves; rest is the records of children whose super table is
+// not known at all.
+func loadCatalog(txn *badger.Txn) (c *catalog, rest []objectID, err error) {
 	c = newCatalog()
+	if err := loadGraves(txn, c); err != nil {
+		return nil, nil, err
+	}
 	var tables []*loadedTable
 	stables := make(map[objectID]*Stable)
 	err = walk(txn, []byte{keyObject}, func(key, value []byte) error { // in order of id
@@ -273,18 +290,16 @@ func loadCatalog(txn *badger.Txn) (c *catalog, gone []objectID, err error) {
 		if err != nil {
 			return fmt.Errorf("read table %d: %w", of, err)
 		}
-		switch o.kind {
-		case objectStable:
-			if old := c.stables[o.name]; old != nil {
-				gone = append(gone, old.id)
-				c.dropStable(old)
-				delete(stables, old.id)
-			}
-			stables[of] = newStable(of, &o)
-			c.addStable(stables[of])
-		default:
+		if o.kind != objectStable {
 			tables = append(tables, &loadedTable{of, o})
+			return nil
 		}
+		if old := c.stables[o.name]; old != nil {
+			delete(stables, old.id)
+			c.dropStable(old, &grave{id: old.id, name: old.Name, stable: true, dropped: of})
+		}
+		stables[of] = newStable(of, &o)
+		c.addStable(stables[of])
 		return nil
 	})
 	if err != nil {
@@ -293,16 +308,19 @@ func loadCatalog(txn *badger.Txn) (c *catalog, gone []objectID, err error) {
 	for _, t := range tables {
 		stable := stables[t.stable]
 		if t.kind == objectChild && stable == nil {
-			gone = append(gone, t.id)
+			if g := c.dead[t.stable]; g != nil {
+				c.buryLocked(&grave{id: t.id, name: t.name, under: g.id, dropped: g.dropped})
+			} else {
+				rest = append(rest, t.id)
+			}
 			continue
 		}
 		if old := c.tables[t.name]; old != nil {
-			gone = append(gone, old.id)
-			c.dropTable(old)
+			c.dropTable(old, &grave{id: old.id, name: old.Name, under: old.under(), dropped: t.id})
 		}
 		c.addTable(newTable(t.id, &t.object, stable))
 	}
-	return c, gone, loadSpans(txn, c)
+	return c, rest, loadSpans(txn, c)
 }
 
 // loadedTable is the record of a table that holds rows.

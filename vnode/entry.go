@@ -34,7 +34,7 @@ type entryHead struct {
 // The bounds of one entry.
 const (
 	maxEntryBytes      = 512 << 10 // an entry takes no further statement above it
-	maxEntryStatements = 1<<positionBits - 1
+	maxEntryStatements = 1<<16 - 1
 	entryHeadBytes     = 1 + 8 + 8 + 2*binary.MaxVarintLen64
 )
 

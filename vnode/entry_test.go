@@ -69,6 +69,7 @@ func TestStoreGolden(t *testing.T) {
 	compareGolden(t, "child", appendTable(nil, newTable(3<<positionBits, &o, s)))
 	o = object{created: 1 << 60, name: "t", schema: schema}
 	compareGolden(t, "table", appendTable(nil, newTable(4<<positionBits, &o, nil)))
+	compareGolden(t, "grave", (&grave{id: 5, name: "c", under: 3, dropped: 9 << positionBits}).append(nil))
 	compareGolden(t, "position", position{7, 1 << 60, 3}.append(nil))
 	var ids []byte
 	ids = appendRemembered(ids, StatementID{}, StatementID{5, 100}, remembered{pos: 7 << positionBits, rows: 1})
@@ -128,6 +129,7 @@ func FuzzStore(f *testing.F) {
 		_, _ = parseBlockKey(key, testCluster)
 		_, _ = parseObject(value)
 		_, _ = parsePosition(value)
+		_, _ = parseGrave(1, value)
 		_ = newMemory().load(1, value)
 	})
 }

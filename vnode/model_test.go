@@ -74,11 +74,13 @@ func (g *generator) step() {
 		g.drop()
 	case n < 6:
 		g.alter()
-	case n < 8:
-		name := fmt.Sprint("plain", g.rng.IntN(3))
+	case n < 10:
+		g.createChild()
+	case n < 12:
+		name := []string{"plain0", "plain1", "child1", "st1"}[g.rng.IntN(4)]
 		if _, err := g.v.Write(g.t.Context(), Statement{Op: CreateTable{Name: name, Columns: tableColumns(modelColumns...)}}); err == nil {
 			g.tables[name], g.columns[name] = map[int64]modelRow{}, modelColumns
-		} else if !errors.Is(err, ErrTableExists) {
+		} else if !errors.Is(err, ErrTableExists) && !errors.Is(err, ErrStableExists) {
 			g.t.Fatal(err)
 		}
 	default:
@@ -90,11 +92,29 @@ func (g *generator) createStable() {
 	name := fmt.Sprint("st", g.rng.IntN(2))
 	op := CreateStable{Name: name, Columns: tableColumns(modelColumns...), Tags: []sql.Column{{Name: "tag", Type: sql.TypeInt}}}
 	_, err := g.v.Write(g.t.Context(), Statement{Op: op})
-	if _, exists := g.columns[name]; exists != errors.Is(err, ErrStableExists) {
+	_, exists := g.stables[name]
+	if exists = exists || g.tables[name] != nil; exists != (err != nil) {
 		g.t.Fatalf("create %s: got %v, exists is %v", name, err, exists)
 	}
 	if err == nil {
 		g.columns[name], g.stables[name] = modelColumns, nil
+	}
+}
+
+func (g *generator) createChild() {
+	stables := slices.Sorted(maps.Keys(g.stables))
+	if len(stables) == 0 {
+		return
+	}
+	stable, name := stables[g.rng.IntN(len(stables))], fmt.Sprint("child", g.rng.IntN(3))
+	op := CreateChild{Name: name, Using: Using{Stable: stable, Tags: []sql.Value{{}}}}
+	_, err := g.v.Write(g.t.Context(), Statement{Op: op})
+	if exists := g.tables[name] != nil; exists != errors.Is(err, ErrTableExists) {
+		g.t.Fatalf("create %s: got %v, exists is %v", name, err, exists)
+	}
+	if err == nil {
+		g.tables[name] = map[int64]modelRow{}
+		g.stables[stable] = append(g.stables[stable], name)
 	}
 }
 
@@ -419,7 +439,13 @@ func testHole(t *testing.T, g *generator, entries []consensus.Entry, want Digest
 	v := openTest(t, cfg, nil)
 	cuts := []int{g.rng.IntN(len(entries)), g.rng.IntN(len(entries)), g.rng.IntN(len(entries)), g.rng.IntN(len(entries))}
 	slices.Sort(cuts)
-	feed(t, g.rng, v, entries[:cuts[1]])
+	feed(t, g.rng, v, entries[:cuts[0]])
+	for range 2 { // so that a replay can't start earlier
+		if _, err := v.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	feed(t, g.rng, v, entries[cuts[0]:cuts[1]])
 	a := applier{v: v, b: newBatch(v.db), at: v.position()}
 	for _, e := range entries[cuts[1]:cuts[2]] {
 		if _, err := a.entry(e); err != nil {

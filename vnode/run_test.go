@@ -12,7 +12,7 @@ import (
 )
 
 // TestRun lets everything work at once: writers, readers, checkpoints, digests
-// and the tidy worker, and closes in the middle of it.
+// and the tidy worker, and then closes.
 func TestRun(t *testing.T) {
 	l := &testLog{}
 	v := openTest(t, testConfig(t.TempDir()), l)
@@ -40,7 +40,8 @@ func TestRun(t *testing.T) {
 		})
 	}
 	done := make(chan struct{})
-	running.Go(func() {
+	var reading sync.WaitGroup
+	reading.Go(func() {
 		for {
 			select {
 			case <-done:
@@ -64,6 +65,7 @@ func TestRun(t *testing.T) {
 	})
 	writing.Wait()
 	close(done)
+	reading.Wait()
 	if d := mustDigest(t, v); d.Rows != writers*each {
 		t.Errorf("got %d rows, want %d", d.Rows, writers*each)
 	}
@@ -77,9 +79,7 @@ func TestRun(t *testing.T) {
 	if err := v.Scan(t.Context(), ScanRequest{Table: "st"}, nil); !errors.Is(err, ErrClosed) {
 		t.Errorf("scan of a closed replica: got %v", err)
 	}
-	blocks, follower := 0, openTest(t, v.cfg, nil)
-	blocks = countKeys(t, follower, keyBlock)
-	if blocks >= writers*each/2 {
+	if blocks := countKeys(t, openTest(t, v.cfg, nil), keyBlock); blocks >= writers*each/2 {
 		t.Errorf("%d blocks for %d rows: nothing was merged", blocks, writers*each)
 	}
 }

@@ -8,14 +8,16 @@ import (
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 )
 
-// objectID names a table or super table for the life of the group: the place in
-// the log of the statement that created it, entry index and position in the
-// entry. So of two of them the newer one is the larger one, and a replay gives
+// objectID names a table or super table for the life of the group: its place in
+// the log. So of two objects the newer one has the larger id, and a replay gives
 // everything the same id as the first time.
+//
+// Every statement of an entry takes one place, and behind it one for each table
+// that an insert names and might have to create.
 type objectID uint64
 
-// positionBits is how much of an objectID counts the statements of one entry.
-const positionBits = 16
+// positionBits is how much of an objectID counts the places of one entry.
+const positionBits = 24
 
 // Column is one column of a table other than the timestamp.
 type Column struct {
@@ -123,6 +125,14 @@ type Table struct {
 	// span is the class of the longest block: no row lies 2^span or more behind
 	// the first of its block. It only grows.
 	span atomic.Uint32
+}
+
+// under is the id of the table's super table, zero if it has none.
+func (t *Table) under() objectID {
+	if t.Stable == nil {
+		return 0
+	}
+	return t.Stable.id
 }
 
 // widen makes span at least class, and reports whether it was less.

@@ -5,10 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"sync"
+
+	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
 const (
@@ -37,8 +38,8 @@ type tidy struct {
 		sync.Mutex
 		small   map[objectID]*smallBlocks
 		ready   []objectID // tables that have mergeAfter small blocks
-		dropped []objectID
-		cleaned map[objectID]bool // their blocks are gone, not yet for ever
+		dropped []*grave
+		cleaned map[objectID]*grave // their blocks are gone, not yet for ever
 	}
 
 	// ---- owned by run ----
@@ -48,7 +49,7 @@ type tidy struct {
 
 func newTidy(v *Vnode) *tidy {
 	t := &tidy{v: v, token: make(chan struct{}, 1)}
-	t.mu.cleaned = make(map[objectID]bool)
+	t.mu.cleaned = make(map[objectID]*grave)
 	t.mu.small = make(map[objectID]*smallBlocks)
 	return t
 }
@@ -105,27 +106,33 @@ func (y *tidy) rest(of objectID, from int64) {
 }
 
 // drop has the blocks of an object that was dropped removed.
-func (y *tidy) drop(of objectID) {
+func (y *tidy) drop(g *grave) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.mu.dropped = append(y.mu.dropped, of)
-	delete(y.mu.cleaned, of)
-	delete(y.mu.small, of)
+	y.mu.dropped = append(y.mu.dropped, g)
+	delete(y.mu.cleaned, g.id)
+	delete(y.mu.small, g.id)
 }
 
-// gone is the dropped objects of which nothing is left. Once a sync has made
-// that last, forget is called with them.
-func (y *tidy) gone() []objectID {
+// gone is the graves of which nothing else is left and that no replay from
+// index on asks for. Once a sync has made that last, forget is called with
+// them.
+func (y *tidy) gone(index id.Index) (gone []*grave) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	return slices.Sorted(maps.Keys(y.mu.cleaned))
+	for _, g := range y.mu.cleaned {
+		if indexOf(g.dropped) <= index {
+			gone = append(gone, g)
+		}
+	}
+	return gone
 }
 
-func (y *tidy) forget(gone []objectID) {
+func (y *tidy) forget(gone []*grave) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	for _, of := range gone {
-		delete(y.mu.cleaned, of)
+	for _, g := range gone {
+		delete(y.mu.cleaned, g.id)
 	}
 }
 
@@ -164,7 +171,8 @@ func (y *tidy) work(ctx context.Context) error {
 	}
 	for ctx.Err() == nil {
 		y.mu.Lock()
-		var dropped, ready objectID
+		var dropped *grave
+		var ready objectID
 		switch {
 		case len(y.mu.dropped) > 0:
 			dropped = y.mu.dropped[0]
@@ -175,7 +183,7 @@ func (y *tidy) work(ctx context.Context) error {
 		}
 		y.mu.Unlock()
 		switch {
-		case dropped != 0:
+		case dropped != nil:
 			if err := y.clean(ctx, dropped); err != nil {
 				y.drop(dropped)
 				return err
@@ -212,19 +220,19 @@ func (y *tidy) survey(ctx context.Context) error {
 	})
 }
 
-// clean removes what is left of a dropped object.
-func (y *tidy) clean(ctx context.Context, of objectID) error {
-	if y.v.catalog.tableOf(of) != nil { // a replay made it again
-		return nil
+// clean removes what is left of a dropped object but its grave.
+func (y *tidy) clean(ctx context.Context, g *grave) error {
+	if y.v.catalog.tableOf(g.id) != nil {
+		return nil // its super table was missing; the replay has made it again
 	}
-	// A child of a dropped super table still has its record. It gives way to a
-	// mark, so that the blocks are found again whatever a power cut leaves.
+	// A child of a dropped super table still has its record. It gives way to
+	// the grave, so that the blocks are found again whatever a power cut leaves.
 	b := newBatch(y.v.db)
 	defer b.discard()
-	if err := b.delete(appendObjectKey(nil, keyObject, of)); err != nil {
+	if err := b.delete(appendObjectKey(nil, keyObject, g.id)); err != nil {
 		return err
 	}
-	if err := b.set(appendObjectKey(nil, keyDropped, of), nil); err != nil {
+	if err := b.set(appendObjectKey(nil, keyDropped, g.id), g.append(nil)); err != nil {
 		return err
 	}
 	if err := b.commit(); err != nil {
@@ -235,19 +243,19 @@ func (y *tidy) clean(ctx context.Context, of objectID) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			keys, err := y.keys(appendObjectKey(nil, prefix, of), nil)
+			keys, err := y.keys(appendObjectKey(nil, prefix, g.id), nil)
 			if err != nil {
-				return fmt.Errorf("remove dropped table %d: %w", of, err)
+				return fmt.Errorf("remove dropped table %s: %w", g.name, err)
 			}
 			more = len(keys) == deleteAtOnce
 			if err := y.remove(keys); err != nil {
-				return fmt.Errorf("remove dropped table %d: %w", of, err)
+				return fmt.Errorf("remove dropped table %s: %w", g.name, err)
 			}
 		}
 	}
 	y.mu.Lock()
 	defer y.mu.Unlock()
-	y.mu.cleaned[of] = true
+	y.mu.cleaned[g.id] = g
 	return nil
 }
 

@@ -88,8 +88,10 @@ type Vnode struct {
 	// applied is written by Apply, and read by everybody.
 	applied  atomic.Pointer[position]
 	replayed atomic.Uint64 // last index that Apply was given since Open
-	// forgettable is from which entry on ids had to be known at the last
-	// checkpoint; written by Checkpoint, read by Apply.
+	// checkpointed is the last checkpoint; written by Checkpoint.
+	checkpointed atomic.Pointer[position]
+	// forgettable is from which entry on ids had to be known at the checkpoint
+	// before the last; written by Checkpoint, read by Apply.
 	forgettable atomic.Uint64
 
 	stop    context.CancelFunc // ends what runs for this replica
@@ -142,15 +144,21 @@ func (v *Vnode) load() error {
 	}
 	v.applied.Store(&p)
 	v.floor = p.index
-	v.forgettable.Store(0)
+	v.checkpointed.Store(&position{})
 	mark, err := readMark(txn)
 	if err != nil {
 		return err
 	}
 	v.whole = mark == p.index
-	var gone []objectID
-	if v.catalog, gone, err = loadCatalog(txn); err != nil {
+	var rest []objectID
+	if v.catalog, rest, err = loadCatalog(txn); err != nil {
 		return err
+	}
+	for _, g := range v.catalog.allGraves() {
+		v.tidy.drop(g)
+	}
+	for _, of := range rest {
+		v.tidy.drop(&grave{id: of, name: fmt.Sprintf("table %d", of)})
 	}
 	err = walk(txn, []byte{keyRemember}, func(key, record []byte) error {
 		return v.memory.load(id.Index(binary.BigEndian.Uint64(key[1:])), record)
@@ -158,13 +166,7 @@ func (v *Vnode) load() error {
 	if err != nil {
 		return fmt.Errorf("read statement ids: %w", err)
 	}
-	for _, of := range gone {
-		v.tidy.drop(of)
-	}
-	return walk(txn, []byte{keyDropped}, func(key, _ []byte) error {
-		v.tidy.drop(objectID(binary.BigEndian.Uint64(key[1:])))
-		return nil
-	})
+	return nil
 }
 
 func readMark(txn *badger.Txn) (id.Index, error) {
@@ -258,11 +260,12 @@ func (v *Vnode) checkpoint(ctx context.Context) (id.Index, error) {
 		return 0, err
 	}
 	// What is asked for now, before the sync, is what the sync makes durable.
-	at, gone := v.position(), v.tidy.gone()
+	at, before := v.position(), *v.checkpointed.Load()
 	if !v.settled() {
 		// The store reaches at, but with holes.
-		at.index = id.Index(v.replayed.Load())
+		at = position{index: id.Index(v.replayed.Load())}
 	}
+	gone := v.tidy.gone(before.index)
 	if err := syncStore(v.cfg.Dir); err != nil {
 		return 0, fmt.Errorf("checkpoint of group %d: %w", v.cfg.Group, err)
 	}
@@ -271,8 +274,8 @@ func (v *Vnode) checkpoint(ctx context.Context) (id.Index, error) {
 	if err := b.set([]byte{keyMark}, binary.BigEndian.AppendUint64(nil, uint64(at.index))); err != nil {
 		return 0, err
 	}
-	for _, of := range gone {
-		if err := b.delete(appendObjectKey(b.key(), keyDropped, of)); err != nil {
+	for _, g := range gone {
+		if err := b.delete(appendObjectKey(b.key(), keyDropped, g.id)); err != nil {
 			return 0, err
 		}
 	}
@@ -280,7 +283,13 @@ func (v *Vnode) checkpoint(ctx context.Context) (id.Index, error) {
 		return 0, err
 	}
 	v.tidy.forget(gone)
-	v.forgettable.Store(uint64(at.remember))
+	for _, g := range gone {
+		v.catalog.forget(g)
+	}
+	// The host may not get to note this index: a replay starts there or at the
+	// one before.
+	v.forgettable.Store(uint64(before.remember))
+	v.checkpointed.Store(&at)
 	return at.index, nil
 }
 

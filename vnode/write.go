@@ -182,13 +182,33 @@ func (v *Vnode) prepareInsert(op Insert) ([]byte, error) {
 	if len(op.Tables) == 0 {
 		return nil, fmt.Errorf("%w: no tables", ErrBadStatement)
 	}
+	parts := make([]*part, 0, len(op.Tables))
+	byName := make(map[string]*part)
+	for i := range op.Tables {
+		p, err := v.partOf(&op.Tables[i])
+		if err != nil {
+			return nil, err
+		}
+		// One table has one part: two could write the same timestamp under the
+		// same stamp.
+		if len(op.Tables) > 1 {
+			if first := byName[p.name]; first != nil {
+				if err := first.join(p); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			byName[p.name] = p
+		}
+		parts = append(parts, p)
+	}
 	e, _ := encoders.Get().(*encoder)
 	defer encoders.Put(e)
-	body := binary.AppendUvarint(nil, uint64(len(op.Tables)))
-	for i := range op.Tables {
+	body := binary.AppendUvarint(nil, uint64(len(parts)))
+	for _, p := range parts {
 		var err error
-		if body, err = v.appendTableRows(body, e, &op.Tables[i]); err != nil {
-			return nil, err
+		if body, err = v.appendPart(body, e, p); err != nil {
+			return nil, fmt.Errorf("table %s: %w", p.name, err)
 		}
 		if len(body) > MaxStatementBytes {
 			return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, MaxStatementBytes)
@@ -197,45 +217,79 @@ func (v *Vnode) prepareInsert(op Insert) ([]byte, error) {
 	return body, nil
 }
 
-func (v *Vnode) appendTableRows(body []byte, e *encoder, in *TableRows) ([]byte, error) {
-	part := insertTable{name: in.Table, own: version{in.Stamp, in.Origin}, foreign: in.Origin != 0}
-	var schema *Schema
-	if t := v.Table(in.Table); t != nil {
-		part.id, schema = t.id, t.Schema()
-	} else {
-		if in.Using == nil {
-			return nil, fmt.Errorf("%w: %s", ErrNoTable, in.Table)
-		}
-		stable := v.Stable(in.Using.Stable)
-		if stable == nil {
-			return nil, fmt.Errorf("%w: %s", ErrNoStable, in.Using.Stable)
-		}
-		tags, err := arrangeTags(stable, in.Using)
-		if err != nil {
-			return nil, err
-		}
-		if err := checkName(in.Table); err != nil {
-			return nil, err
-		}
-		schema, part.stable, part.under, part.tags = stable.Schema(), stable.Name, stable.id, tags
+// part is the rows of an insert for one table.
+type part struct {
+	insertTable
+	schema *Schema
+	rows   *sql.Rows // arranged as schema says
+}
+
+// maxAhead is how far the clock of another cluster may be ahead of ours.
+const maxAhead = time.Hour
+
+// partOf finds the table that rows are for.
+func (v *Vnode) partOf(in *TableRows) (*part, error) {
+	p := &part{insertTable: insertTable{name: in.Table, own: version{in.Stamp, in.Origin}, foreign: in.Origin != 0}}
+	if p.foreign && in.Stamp.Ahead(v.now().UnixNano()) > maxAhead {
+		return nil, fmt.Errorf("rows stamped %s by cluster %d: more than %s ahead: %w", in.Stamp, in.Origin, maxAhead, ErrOutOfRange)
 	}
-	rows, err := arrangeRows(schema, in.Rows)
-	if err != nil {
+	if t := v.Table(in.Table); t != nil {
+		p.id, p.schema = t.id, t.Schema()
+	} else if err := v.create(p, in); err != nil {
+		return nil, err
+	}
+	var err error
+	if p.rows, err = arrangeRows(p.schema, in.Rows); err != nil {
 		return nil, fmt.Errorf("table %s: %w", in.Table, err)
 	}
-	if rows = ascending(rows); rows.Len() > 0 {
+	return p, nil
+}
+
+// create says how the table of a part is to be created.
+func (v *Vnode) create(p *part, in *TableRows) error {
+	if in.Using == nil {
+		return fmt.Errorf("%w: %s", ErrNoTable, in.Table)
+	}
+	if err := checkName(in.Table); err != nil {
+		return err
+	}
+	stable := v.Stable(in.Using.Stable)
+	if stable == nil {
+		return fmt.Errorf("%w: %s", ErrNoStable, in.Using.Stable)
+	}
+	p.schema, p.stable, p.under = stable.Schema(), stable.Name, stable.id
+	var err error
+	p.tags, err = arrangeTags(stable, in.Using)
+	return err
+}
+
+// join adds the rows of another part for the same table.
+func (p *part) join(o *part) error {
+	if p.own != o.own || p.schema != o.schema {
+		return fmt.Errorf("table %s twice in one statement: %w", p.name, ErrBadStatement)
+	}
+	joined := sql.NewRows(p.schema.Live(), p.rows.Len()+o.rows.Len())
+	joined.Append(p.rows, 0, p.rows.Len())
+	joined.Append(o.rows, 0, o.rows.Len())
+	p.rows = joined
+	return nil
+}
+
+func (v *Vnode) appendPart(body []byte, e *encoder, p *part) ([]byte, error) {
+	rows := ascending(p.rows)
+	if rows.Len() > 0 {
 		if err := v.checkTimes(rows.Timestamps); err != nil {
-			return nil, fmt.Errorf("table %s: %w", in.Table, err)
+			return nil, err
 		}
 	}
 	cuts := v.cuts(rows)
-	part.blocks = len(cuts) - 1
-	body = appendInsertTable(body, &part)
+	p.blocks = len(cuts) - 1
+	body = appendInsertTable(body, &p.insertTable)
 	block := e.block[:0]
 	for i := 1; i < len(cuts); i++ {
-		block = e.appendBlock(block[:0], rows, cuts[i-1], cuts[i], schema.Version, nil)
+		block = e.appendBlock(block[:0], rows, cuts[i-1], cuts[i], p.schema.Version, nil)
 		if len(block) > maxBlockBytes {
-			return nil, fmt.Errorf("table %s: %d rows of %d bytes: %w", in.Table, cuts[i]-cuts[i-1], len(block), ErrTooLarge)
+			return nil, fmt.Errorf("%d rows of %d bytes: %w", cuts[i]-cuts[i-1], len(block), ErrTooLarge)
 		}
 		body = appendBytes(body, block)
 	}
