@@ -257,8 +257,14 @@ func (m *Machine) open(g *group, cs *raftpb.ConfState) {
 		m.touch(g)
 		g.setConf(cs)
 		m.noteWitnesses(g)
+		if g.alone() && g.canLead() {
+			_ = g.node.Campaign() // nobody else could: why wait for a leader?
+		}
 	})
 }
+
+// alone reports whether this replica is the only voter.
+func (g *group) alone() bool { return len(g.voters[0]) == 1 && len(g.voters[1]) == 0 }
 
 // raftConfig is R1.
 func (m *Machine) raftConfig(g *group) *raft.Config {
