@@ -28,7 +28,7 @@ func (n *Net) dial(ctx context.Context, addr string, class Class, self Identity,
 		nc.Close()
 		return nil, fmt.Errorf("set deadline: %w", err)
 	}
-	s, err := dialHandshake(nc, n.hello(class, self, p.UUID), self.Secret, p.Arbitrator && !p.Enrolled, gate{n.cfg.Offer, n.cfg.Judge})
+	s, err := dialHandshake(nc, n.hello(class, self, p.UUID), self.Secret, p.Arbitrator && !p.Enrolled, n.gate())
 	if err != nil {
 		nc.Close()
 		n.refused(err)
@@ -107,7 +107,7 @@ func (n *Net) prove(nc net.Conn) (*conn, error) {
 	n.mu.Lock()
 	self := n.mu.self
 	n.mu.Unlock()
-	s, err := acceptHandshake(nc, n.hello(0, self, id.UUID{}), func(h *hello) (verdict, Secret) { return n.judge(h, self) }, gate{n.cfg.Offer, n.cfg.Judge})
+	s, err := acceptHandshake(nc, n.hello(0, self, id.UUID{}), func(h *hello) (verdict, Secret) { return n.judge(h, self) }, n.gate())
 	if err != nil {
 		return nil, err
 	}

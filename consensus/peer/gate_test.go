@@ -80,7 +80,7 @@ func oldCopyStaysOutside(t *testing.T, copyDials bool) {
 		} else {
 			a.SetPeers([]Peer{{UUID: uuidOf(2), Addrs: []string{b.addr}}})
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(2 * redialCopy)
 		return b, m
 	}
 	first := Offer{Start: Start{1, 21, 10}}
@@ -133,6 +133,30 @@ func TestTwoOldCopies(t *testing.T) {
 	})
 }
 
+// A process that learns that its directory is an old copy is let in nowhere from
+// then on, and leaves no trace.
+func TestMarkOldCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet()
+		self := Identity{Cluster: testCluster, Secret: testSecret}
+		var ofA, ofB memory
+		a := n.join(t, 1, self, ofA.config(Offer{Start: Start{1, 11, 0}}))
+		b := n.join(t, 2, self, ofB.config(Offer{Start: Start{1, 21, 0}}))
+		a.SetPeers([]Peer{{UUID: uuidOf(2), Addrs: []string{b.addr}}})
+		b.SetPeers([]Peer{{UUID: uuidOf(1), Addrs: []string{a.addr}}})
+		time.Sleep(time.Second)
+		wantTold(t, a, "2 up")
+		b.MarkOldCopy()
+		time.Sleep(time.Minute)
+		wantTold(t, a, "2 down")
+		if got := ofB.told(); len(got) != 1 || !strings.Contains(got[0], "found to be one before") {
+			t.Errorf("told %q", got)
+		}
+		a.stop()
+		b.stop()
+	})
+}
+
 // A reason that is too long is cut, not refused.
 func TestLongVerdict(t *testing.T) {
 	d, a, _, _ := shake(t, testSecret, testSecret, verdictMember, false)
@@ -146,7 +170,7 @@ func TestLongVerdict(t *testing.T) {
 // The bytes of an offer are those of the golden file.
 func TestOfferGolden(t *testing.T) {
 	const path = "testdata/offer.golden"
-	o := Offer{Start{300, 0x0102030405060708, 70000}, []Start{{298, 1, 5}, {299, 2, 69999}}}
+	o := Offer{Start{300, 0x0102030405060708, 70000}, true, []Start{{298, 1, 5}, {299, 2, 69999}}}
 	got := hex.EncodeToString(AppendOffer(nil, &o)) + "\n"
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {

@@ -16,6 +16,7 @@ import (
 const (
 	redialFirst = 50 * time.Millisecond // jittered, doubled up to redialMost
 	redialMost  = time.Second
+	redialCopy  = 10 * time.Second       // one side is an old copy: it will stay one, and dials itself once it does not
 	otherSide   = 300 * time.Millisecond // the larger UUID gives the smaller one this long to dial
 	probeWithin = 200 * time.Millisecond
 )
@@ -274,6 +275,11 @@ func (d *dialler) attempt(ctx context.Context, v view) {
 		d.tell(d.told, LinkRefused)
 	}
 	d.failed(addr, err)
+	var copied *copyError
+	if errors.As(err, &copied) {
+		d.due = time.Now().Add(redialCopy)
+		return
+	}
 	if d.next++; d.next >= len(addrs) {
 		d.backoff = min(max(2*d.backoff, redialFirst), redialMost)
 		d.due = time.Now().Add(d.backoff/2 + rand.N(d.backoff/2))

@@ -48,6 +48,7 @@ type Net struct {
 	mu struct {
 		sync.Mutex
 		self     Identity
+		offer    Offer
 		peers    []Peer // of the last SetPeers
 		links    map[linkKey]*link
 		unproved []net.Conn // oldest first
@@ -81,10 +82,11 @@ func NewNet(cfg Config, self Identity, log *slog.Logger) *Net {
 		}
 	}
 	n := &Net{cfg: cfg, log: log, methods: make(map[string]method), kick: make(chan struct{}, 1)}
-	if n.cfg.Offer.Boot == 0 {
+	n.mu.offer = cfg.Offer
+	if cfg.Offer.Boot == 0 {
 		var nonce [8]byte
 		rand.Read(nonce[:]) // never fails (crypto/rand, Go 1.24)
-		n.cfg.Offer = n.cfg.Offer.Next(binary.LittleEndian.Uint64(nonce[:]), 0)
+		n.mu.offer = cfg.Offer.Next(binary.LittleEndian.Uint64(nonce[:]), 0)
 	}
 	n.mu.self, n.mu.links, n.mu.guests = self, make(map[linkKey]*link), make(map[*conn]struct{})
 	return n
@@ -243,6 +245,28 @@ func (n *Net) connLocked(key linkKey, class Class) *conn {
 		return l.conns[class]
 	}
 	return nil
+}
+
+// MarkOldCopy makes this directory say of itself that it is an old copy, so that
+// nobody lets it in any more. Connections that exist are closed.
+func (n *Net) MarkOldCopy() {
+	n.mu.Lock()
+	n.mu.offer.OldCopy = true
+	var closing []*conn
+	for _, l := range n.mu.links {
+		closing = append(closing, l.all()...)
+	}
+	n.mu.Unlock()
+	for _, c := range closing {
+		c.fail(errClosed)
+	}
+}
+
+// gate returns what handshakes end with.
+func (n *Net) gate() gate {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return gate{n.mu.offer, n.cfg.Judge}
 }
 
 // TellSequence tells every directory that is connected how far this one's log

@@ -28,6 +28,7 @@ type Start struct {
 // a gap up to the current one; sequences do not go back.
 type Offer struct {
 	Start
+	OldCopy bool    // this directory is known to be one: nobody lets it in, nor remembers this start
 	History []Start // the last MaxHistory starts before this one, oldest first
 }
 
@@ -52,10 +53,10 @@ func (o *Offer) Check() error {
 }
 
 // Next returns the offer of the start that follows o, with at most MaxHistory
-// starts before it. The zero Offer is that of a directory which was never
+// starts before it. What was known to be an old copy stays one. The zero Offer is that of a directory which was never
 // started.
 func (o *Offer) Next(nonce, sequence uint64) Offer {
-	next := Offer{Start: Start{Boot: o.Boot + 1, Nonce: nonce, Sequence: sequence}}
+	next := Offer{Start: Start{Boot: o.Boot + 1, Nonce: nonce, Sequence: sequence}, OldCopy: o.OldCopy}
 	if o.Boot == 0 {
 		return next
 	}
@@ -77,9 +78,13 @@ type Sighting struct {
 type OldCopyError struct {
 	Seen    Sighting
 	Offered Start // the one that contradicts Seen
+	Known   bool  // the directory says itself that it is one; nothing here need contradict
 }
 
 func (e *OldCopyError) Error() string {
+	if e.Known {
+		return "old copy of the directory: it was found to be one before"
+	}
 	if e.Offered.Boot > e.Seen.Boot {
 		return fmt.Sprintf("old copy of the directory: start %d had written up to %d, the start after it (%d) found only %d",
 			e.Seen.Boot, e.Seen.Highest, e.Offered.Boot, e.Offered.Sequence)
@@ -104,6 +109,9 @@ func (e *OldCopyError) Error() string {
 // the missing ones, as sequences only grow: too small a sequence still is proof,
 // a large one no longer proves that all is well, and passes.
 func (s Sighting) Judge(o Offer) (Sighting, error) {
+	if o.OldCopy {
+		return s, &OldCopyError{Seen: s, Offered: o.Start, Known: true}
+	}
 	if s.Boot == 0 {
 		return Sighting{Start: o.Start, Highest: o.Sequence}, nil
 	}
@@ -148,7 +156,7 @@ func (s *Sighting) Heard(x Start, sequence uint64) bool {
 // arbitrator keeps its own starts.
 func AppendOffer(dst []byte, o *Offer) []byte {
 	dst = binary.AppendUvarint(dst, o.Boot)
-	dst = append(dst, byte(len(o.History)))
+	dst = append(dst, byte(len(o.History))|bits(o.OldCopy)<<7)
 	before := uint64(0)
 	for i := range len(o.History) + 1 {
 		x := o.Start
@@ -167,7 +175,9 @@ func DecodeOffer(b []byte) (Offer, error) {
 	d := decoder{b: b}
 	var o Offer
 	o.Boot = d.uvarint()
-	earlier := uint64(d.byte())
+	head := d.byte()
+	earlier := uint64(head & 0x7f)
+	o.OldCopy = head>>7 != 0
 	if d.err == nil && (o.Boot == 0 || earlier > MaxHistory || earlier >= o.Boot) {
 		return Offer{}, fmt.Errorf("decode offer: start %d with %d earlier ones", o.Boot, earlier)
 	}

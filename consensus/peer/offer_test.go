@@ -141,6 +141,14 @@ func TestJudge(t *testing.T) {
 			p.refuses(old.start(), "found only 0")
 			p.meets(l.start())
 		}},
+		{"a directory that is known to be a copy", func(l *life, p *peerOf) {
+			p.meets(l.start())
+			l.offer.OldCopy = true
+			p.refuses(l.offer, "found to be one before")
+			p.refuses(l.start(), "found to be one before")
+			p.seen = Sighting{}
+			p.refuses(l.offer, "found to be one before")
+		}},
 		// The bounds: what passes, and why nobody can tell.
 		{"a copy that is newer than all that was heard passes", func(l *life, p *peerOf) {
 			p.meets(l.start())
@@ -203,16 +211,16 @@ func TestHeardOfAnotherStart(t *testing.T) {
 }
 
 func TestOfferCheck(t *testing.T) {
-	good := Offer{Start{3, 33, 20}, []Start{{1, 11, 0}, {2, 22, 20}}}
+	good := Offer{Start{3, 33, 20}, false, []Start{{1, 11, 0}, {2, 22, 20}}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
 	for name, bad := range map[string]Offer{
 		"no start":                   {},
-		"a gap":                      {Start{4, 33, 20}, []Start{{1, 11, 0}, {2, 22, 20}}},
-		"a gap inside":               {Start{4, 33, 20}, []Start{{1, 11, 0}, {3, 22, 20}}},
-		"a sequence that goes back":  {Start{3, 33, 19}, []Start{{1, 11, 0}, {2, 22, 20}}},
-		"a start before the first":   {Start{1, 33, 20}, []Start{{0, 11, 0}}},
+		"a gap":                      {Start{4, 33, 20}, false, []Start{{1, 11, 0}, {2, 22, 20}}},
+		"a gap inside":               {Start{4, 33, 20}, false, []Start{{1, 11, 0}, {3, 22, 20}}},
+		"a sequence that goes back":  {Start{3, 33, 19}, false, []Start{{1, 11, 0}, {2, 22, 20}}},
+		"a start before the first":   {Start{1, 33, 20}, false, []Start{{0, 11, 0}}},
 		"more than an offer may say": {Start: Start{Boot: 100}, History: make([]Start, MaxHistory+1)},
 	} {
 		if bad.Check() == nil {
@@ -229,6 +237,8 @@ func FuzzDecodeOffer(f *testing.F) {
 	for range MaxHistory + 2 {
 		l.write(1000)
 		o := l.start()
+		f.Add(AppendOffer(nil, &o))
+		o.OldCopy = true
 		f.Add(AppendOffer(nil, &o))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
