@@ -67,7 +67,7 @@ func (h *Host) enter(ctx context.Context) error {
 		self = h.record.Identity()
 	}
 	h.net.SetIdentity(peer.Identity{Cluster: self.Cluster, Host: self.Dnode, Secret: peer.Secret(self.Secret)})
-	h.log.Info("member of a cluster", "cluster", self.Cluster, "dnode", self.Dnode, "uuid", self.UUID, "start", self.Starts)
+	h.log.Info("member of a cluster", "cluster", self.Cluster, "dnode", self.Dnode, "uuid", self.UUID, "start", h.record.Offer().Boot)
 	return nil
 }
 

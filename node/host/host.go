@@ -30,6 +30,9 @@ type Config struct {
 	ClusterName string        // given at birth
 	Version     string        // shown
 	Cores       int           // shown
+	// Copy says why a directory is refused as an old copy (R42); nil: it is not.
+	// Sightings.Copy is one. Nil: nobody is.
+	Copy func(u id.UUID) error
 	// Settings are the configuration keys that must be equal on all hosts.
 	Settings map[string]string
 }
@@ -175,7 +178,6 @@ type part func(ctx context.Context) error
 // says until ctx ends. It returns early only if the host can't be what it is
 // told to be. The network and the groups must be running.
 func (h *Host) Run(ctx context.Context) error {
-	defer h.record.Close() //nolint:errcheck // gives back a lock; nothing is written
 	h.applyPeers(h.View())
 	if err := h.enter(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -351,7 +351,7 @@ func FuzzDecodeReply(f *testing.F) {
 
 // Whatever decodeRecord accepts names somebody.
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add([]byte(`{"Identity":{"UUID":"0a000000000000000000000000000000","Starts":1}}`))
+	f.Add([]byte(`{"Identity":{"UUID":"0a000000000000000000000000000000"},"Starts":{"Boot":1,"Nonce":7,"Sequence":0}}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := decodeRecord(b); err == nil && c.Identity.UUID.IsZero() {
 			t.Fatal("a record of nobody")
@@ -369,6 +369,9 @@ func TestOneProcessPerDirectory(t *testing.T) {
 		t.Errorf("second process: got %v, want that it is in use", err)
 	}
 	was := r.Identity()
+	if err := r.Begin(7); err != nil {
+		t.Fatal(err)
+	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -376,8 +379,15 @@ func TestOneProcessPerDirectory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := again.Identity(); got.UUID != was.UUID || got.Starts != 2 {
-		t.Errorf("got %+v after a restart, want the same directory at start 2", got)
+	if err := again.Begin(6); err == nil || !strings.Contains(err.Error(), "old copy") {
+		t.Errorf("a log that is older than the record: %v", err)
+	}
+	if err := again.Begin(8); err != nil {
+		t.Fatal(err)
+	}
+	o := again.Offer()
+	if got := again.Identity(); got.UUID != was.UUID || o.Boot != 2 || o.Sequence != 8 || len(o.History) != 1 || o.History[0].Nonce != r.Boot() {
+		t.Errorf("got %+v, %+v after a restart, want the same directory at start 2", got, o)
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -140,6 +141,8 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 			k.ready = k.has || h.noMaster(now)
 		}
 		switch {
+		case h.isCopy(d.UUID):
+			k.ready, k.reason = false, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
 		case k.reason != "":
 			k.ready = false
 		case !k.ready && !k.has:
@@ -154,6 +157,9 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 	}
 	return out
 }
+
+// isCopy reports whether this host refuses a directory as an old copy.
+func (h *Host) isCopy(u id.UUID) bool { return h.cfg.Copy != nil && h.cfg.Copy(u) != nil }
 
 // noMaster reports whether nobody has answered this host's reports lately.
 func (h *Host) noMaster(now time.Time) bool {
@@ -202,7 +208,10 @@ func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
 	if !arb.UUID.IsZero() && h.linked()[arb.UUID] {
 		row.Seen = 0
 	}
-	if row.Seen >= 0 && row.Seen <= 3*h.cfg.Interval {
+	switch {
+	case h.isCopy(arb.UUID):
+		row.Reason = "old copy: stop it, empty its directory, start it"
+	case row.Seen >= 0 && row.Seen <= 3*h.cfg.Interval:
 		row.Status = "ready"
 	}
 	return row

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/checkfile"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
@@ -34,7 +35,6 @@ const (
 // is empty until the host has founded or joined a cluster.
 type Identity struct {
 	UUID     id.UUID
-	Starts   uint64 // counts the starts of this host
 	Cluster  id.Cluster
 	Dnode    id.Host
 	Secret   mnode.Secret
@@ -64,7 +64,9 @@ type held struct {
 // contents is the file.
 type contents struct {
 	Identity Identity
-	Replicas []held // by Group
+	Starts   peer.Offer // this start and those before it (R42)
+	OldCopy  string     `json:",omitempty"` // who has found this directory to be an old copy, and why
+	Replicas []held     // by Group
 }
 
 // Record is the file that a host must not lose: who it is and what it holds.
@@ -81,9 +83,9 @@ type Record struct {
 	now contents
 }
 
-// OpenRecord reads the record in dir, a host's dataDir, and counts this start.
-// In an empty directory it makes one with a new UUID. It must be the first to
-// touch dataDir.
+// OpenRecord reads the record in dir, a host's dataDir. In an empty directory it
+// makes one with a new UUID. It must be the first to touch dataDir; Begin comes
+// next.
 func OpenRecord(dir string) (*Record, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open data directory: %w", err)
@@ -116,7 +118,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// read reads the file, or makes it in an empty directory, and counts this start.
+// read reads the file, or makes it in an empty directory.
 func (r *Record) read(dir string) error {
 	b, err := checkfile.Read(r.path, recordMagic)
 	switch {
@@ -124,15 +126,46 @@ func (r *Record) read(dir string) error {
 		if err := checkEmpty(dir); err != nil {
 			return err
 		}
-		r.now.Identity.UUID = id.NewUUID()
+		return r.change(func(c *contents) { c.Identity.UUID = id.NewUUID() })
 	case err != nil:
 		return fmt.Errorf("open the record of this host: %w", err)
-	default:
-		if r.now, err = decodeRecord(b); err != nil {
-			return err
-		}
 	}
-	return r.change(func(c *contents) { c.Identity.Starts++ })
+	r.now, err = decodeRecord(b)
+	return err
+}
+
+// Begin counts this start, of which sequence is the last batch that it found in
+// its log. Nothing may be said to anybody before it has returned (R42).
+func (r *Record) Begin(sequence uint64) error {
+	if last := r.Offer(); sequence < last.Sequence {
+		return fmt.Errorf("the log in the data directory ends at batch %d, and start %d of this host had found batch %d there: part of the directory was put back from an old copy; restore this host as a new member, from an empty data directory",
+			sequence, last.Boot, last.Sequence)
+	}
+	return r.change(func(c *contents) { c.Starts = c.Starts.Next(r.boot, sequence) })
+}
+
+// Offer is what this directory says of its starts.
+func (r *Record) Offer() peer.Offer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.Starts
+}
+
+// OldCopy says why this directory may serve nothing, ever again: it was found to
+// be an old copy of itself. Empty: it was not.
+func (r *Record) OldCopy() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.now.OldCopy
+}
+
+// MarkOldCopy notes it for all later starts: whoever noticed may not be there
+// then. The first reason stays.
+func (r *Record) MarkOldCopy(why string) error {
+	if r.OldCopy() != "" {
+		return nil
+	}
+	return r.change(func(c *contents) { c.OldCopy = why })
 }
 
 // checkEmpty refuses a directory that has lost its record but not its data:
@@ -157,6 +190,11 @@ func decodeRecord(b []byte) (contents, error) {
 	}
 	if c.Identity.UUID.IsZero() || (c.Identity.Cluster == 0) != (c.Identity.Dnode == 0) {
 		return c, errors.New("read the record of this host: it names nobody")
+	}
+	if c.Starts.Boot > 0 {
+		if err := c.Starts.Check(); err != nil {
+			return c, fmt.Errorf("read the record of this host: %w", err)
+		}
 	}
 	for i, r := range c.Replicas {
 		if r.Group == 0 || r.Replica == 0 || r.Phase > phaseRemoving || i > 0 && r.Group <= c.Replicas[i-1].Group {

@@ -118,7 +118,7 @@ func (h *Host) hear(a mnode.Answer, at time.Time) {
 func (h *Host) Report() mnode.Report {
 	self := h.record.Identity()
 	r := mnode.Report{
-		Dnode: self.Dnode, UUID: self.UUID, EndPoint: h.cfg.EndPoint, Boot: self.Starts,
+		Dnode: self.Dnode, UUID: self.UUID, EndPoint: h.cfg.EndPoint, Boot: h.record.Offer().Boot,
 		Version: h.cfg.Version, Cores: h.cfg.Cores, Settings: h.cfg.Settings,
 		Done: id.Index(h.done.Load()), Seen: h.View().Index,
 	}

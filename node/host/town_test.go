@@ -113,6 +113,9 @@ func (h *house) move() {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := record.Begin(file.Found()); err != nil {
+		t.Fatal(err)
+	}
 	var groups *consensus.Host
 	writer := wal.NewWriter(file, wal.WriterConfig{Done: func(seq uint64) { groups.Durable(seq) }})
 	groups = consensus.New(consensus.DefaultConfig(), record.Identity().UUID, consensus.Log{LogReader: file, Appender: writer}, h, log)
@@ -146,6 +149,7 @@ func (h *house) move() {
 	go func() {
 		parts.Wait()
 		_ = file.Abandon()
+		_ = record.Close()
 		close(ended)
 	}()
 }
