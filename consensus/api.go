@@ -50,8 +50,9 @@ type StateMachine interface {
 	// a result, not an error.
 	Apply(entries []Entry) (results []any, err error)
 	// Checkpoint makes everything applied so far survive a power cut and
-	// returns the index it reaches. The host then notes the index in the log;
-	// the next start replays from there.
+	// returns the index it reaches. The host then notes the index in the log,
+	// durably before it asks for the next checkpoint: a replay starts at the
+	// last one or at the one before it.
 	Checkpoint(ctx context.Context) (id.Index, error)
 	// LeaderChanged tells who leads now; self is true on the leader's host once
 	// it has applied an entry of its own term and may propose. It must not

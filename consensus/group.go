@@ -139,11 +139,11 @@ func (g *group) commit() id.Index { return id.Index(g.node.BasicStatus().GetComm
 
 // lazyOp is what a group wants to write with the next Write that somebody waits
 // for. Losing it in a crash costs nothing: Raft finds commit indexes again, and
-// an older mark or cut only means more to replay or to keep.
+// an older cut only means more to keep.
 type lazyOp struct {
-	queued    bool
-	hard      *wal.HardState
-	mark, cut id.Index
+	queued bool
+	hard   *wal.HardState
+	cut    id.Index
 }
 
 // write puts an operation into this Step's Write.
@@ -173,7 +173,7 @@ func (m *Machine) gatherLazy() {
 	slices.SortFunc(m.lazy, func(a, b *group) int { return int(a.id) - int(b.id) })
 	for _, g := range m.lazy {
 		if m.groups[g.id] == g && g.fault == nil {
-			m.out.ops = append(m.out.ops, wal.Op{Group: g.id, Hard: g.lazy.hard, Mark: g.lazy.mark, Cut: g.lazy.cut})
+			m.out.ops = append(m.out.ops, wal.Op{Group: g.id, Hard: g.lazy.hard, Cut: g.lazy.cut})
 		}
 		g.lazy = lazyOp{}
 	}
@@ -309,11 +309,13 @@ func (m *Machine) drop(gid id.Group) {
 	m.remove(gid)
 }
 
-// checkpointed notes that the state machine survives a power cut up to i.
+// checkpointed notes that the state machine survives a power cut up to i. It is
+// written at once: whoever makes checkpoints waits for it before the next one,
+// so that a replay never starts before the checkpoint before the last.
 func (m *Machine) checkpointed(g *group, i id.Index) {
 	if i > g.mark && i <= g.appliedIndex {
-		g.mark, g.lazy.mark = i, i
-		m.writeLazily(g)
+		g.mark = i
+		m.write(g, wal.Op{Mark: i})
 		m.cut(g)
 	}
 }

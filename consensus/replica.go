@@ -269,8 +269,7 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	case ctx.Err() != nil:
 	case err != nil:
 		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
-	default:
-		r.checkpointed = index
-		h.inbox.put(Checkpointed{Group: r.group, Index: index})
+	case h.do(ctx, Checkpointed{Group: r.group, Index: index}) == nil:
+		r.checkpointed = index // and the log knows it
 	}
 }
