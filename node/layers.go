@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // layers runs the parts of a host. Each has a context of its own, so that they
@@ -52,8 +53,24 @@ func (l *layers) start(name string, run func(context.Context) error) {
 // stop stops all parts, the last one first.
 func (l *layers) stop() {
 	for i := len(l.list) - 1; i >= 0; i-- {
-		l.list[i].stop()
-		<-l.list[i].done
+		l.list[i].end()
 	}
 	l.list = nil
+}
+
+// stopOnly stops the parts with these names, the last one first, and leaves the
+// others running.
+func (l *layers) stopOnly(names ...string) {
+	for i := len(l.list) - 1; i >= 0; i-- {
+		if slices.Contains(names, l.list[i].name) {
+			l.list[i].end()
+			l.list = slices.Delete(l.list, i, i+1)
+		}
+	}
+}
+
+// end stops a part and waits until it has returned.
+func (p *layer) end() {
+	p.stop()
+	<-p.done
 }

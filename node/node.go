@@ -34,16 +34,20 @@ type Node struct {
 	config Config
 	log    *slog.Logger
 
-	record *host.Record
-	wal    *wal.Log
-	writer *wal.Writer
-	net    *peer.Net
-	groups *consensus.Host
-	host   *host.Host
-	engine *query.Engine
-	server *api.Server
-	parts  *layers
-	ready  atomic.Bool // this host is a member of a cluster that has begun
+	record    *host.Record
+	sightings *host.Sightings
+	wal       *wal.Log
+	writer    *wal.Writer
+	net       *peer.Net
+	groups    *consensus.Host
+	host      *host.Host
+	engine    *query.Engine
+	server    *api.Server
+	parts     *layers
+	ready     atomic.Bool // this host is a member of a cluster that has begun
+
+	oldCopy atomic.Pointer[string] // why the data directory is one; nil: it is not known to be
+	refused chan string            // capacity 1: somebody says that it is one
 
 	peers, doors net.Listener
 }
@@ -51,7 +55,7 @@ type Node struct {
 // Run runs a host until ctx ends, then hands its groups over and stops. It
 // returns early if the host can't start, or if a part fails.
 func Run(ctx context.Context, config Config, log *slog.Logger) error {
-	n := &Node{config: config, log: log, parts: newLayers(log)}
+	n := &Node{config: config, log: log, parts: newLayers(log), refused: make(chan string, 1)}
 	if err := n.open(); err != nil {
 		n.close()
 		return err
@@ -86,7 +90,8 @@ func (n *Node) open() error {
 	if n.wal, err = wal.Open(fs, wal.Options{}); err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
-	return nil
+	n.sightings = host.OpenSightings(c.DataDir, n.log)
+	return n.record.Begin(n.wal.Found())
 }
 
 // close gives back what open has taken, once nothing runs any more.
@@ -118,10 +123,8 @@ func (n *Node) build() {
 	})
 	n.net = peer.NewNet(peer.Config{
 		UUID: who.UUID, Addr: c.EndPoint(),
-		OnFrame: func(from peer.Remote, class peer.Class, msgs []peer.Message) {
-			n.groups.Receive(from.UUID, class, msgs)
-		},
-		OnLink: func(r peer.Remote, s peer.LinkState) { n.groups.Linked(r.UUID, consensus.LinkState(s)) },
+		Offer: n.record.Offer(), Judge: n.sightings.Judge, OnRefusedAsCopy: n.noteRefusal, OnSequence: n.sightings.Heard,
+		OnFrame: n.receive, OnLink: n.linked,
 	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
 	n.groups = consensus.New(groupConfig(c.Config), who.UUID, consensus.Log{LogReader: n.wal, Appender: n.writer}, n.net, log)
 }
@@ -143,12 +146,21 @@ func (n *Node) start() {
 		n.parts.start("configuration", func(context.Context) error { return err })
 		return
 	}
+	if why := n.record.OldCopy(); why != "" {
+		n.startMarked(why)
+		return
+	}
 	n.parts.start("log", n.writer.Run)
-	n.parts.start("network", func(ctx context.Context) error { return n.net.Run(ctx, n.peers) })
+	n.parts.start("network", n.runNet)
+	n.parts.start("sightings", func(ctx context.Context) error { return n.sightings.Run(ctx, n.wal.Changed, n.net.TellSequence) })
 	n.parts.start("groups", n.groups.Run)
 	n.parts.start("host", n.host.Run)
-	n.parts.start("doors", func(ctx context.Context) error { return n.server.Run(ctx, n.doors) })
+	n.parts.start("doors", n.runDoors)
 }
+
+func (n *Node) runNet(ctx context.Context) error { return n.net.Run(ctx, n.peers) }
+
+func (n *Node) runDoors(ctx context.Context) error { return n.server.Run(ctx, n.doors) }
 
 func (n *Node) newHost() (err error) {
 	c := n.config
@@ -159,7 +171,7 @@ func (n *Node) newHost() (err error) {
 	n.host, err = host.New(host.Config{
 		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
 		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, NewCluster: c.NewCluster, Version: query.Version,
-		Cores: runtime.NumCPU(), Settings: shared,
+		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy,
 	}, n.record, n.net, n.groups, n.openShard, n.log)
 	return err
 }
@@ -207,6 +219,9 @@ func (n *Node) newDoors() error {
 // host that was one before it started is waited for; one that nobody has let in
 // is not.
 func (n *Node) member(ctx context.Context) error {
+	if err := n.refusal(); err != nil {
+		return err
+	}
 	if n.ready.Load() {
 		return nil
 	}
@@ -247,6 +262,8 @@ func (n *Node) serve(ctx context.Context) error {
 			return nil
 		case err := <-n.parts.failed:
 			return err
+		case why := <-n.refused:
+			n.becomeOldCopy(why)
 		case <-started:
 			started = nil
 			n.log.Info("serving", "dnode", n.host.Dnode(), "cluster", n.record.Identity().Cluster, "http", n.doors.Addr())
@@ -260,7 +277,7 @@ func (n *Node) serve(ctx context.Context) error {
 // shutDown hands over what this host leads while it still serves, so that
 // statements under way find the new master, and stops everything.
 func (n *Node) shutDown(ctx context.Context) {
-	if ctx.Err() != nil && n.host != nil {
+	if ctx.Err() != nil && n.host != nil && n.oldCopy.Load() == nil {
 		if err := n.groups.HandOver(context.WithoutCancel(ctx)); err != nil {
 			n.log.Info("groups stay without a master until another host is back", "err", err)
 		}

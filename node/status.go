@@ -70,6 +70,12 @@ func (n *Node) collect(t *api.MetricText) {
 	t.Sample(float64(n.server.Connections()))
 	t.Family("tnode_goroutines", "gauge", "Goroutines of this process.")
 	t.Sample(float64(runtime.NumGoroutine()))
+	oldCopy := 0.0
+	if n.refusal() != nil {
+		oldCopy = 1
+	}
+	t.Family("tnode_old_copy", "gauge", "1 if the data directory is an old copy: this host serves and votes nothing, and someone must come.")
+	t.Sample(oldCopy)
 	statuses := n.groups.Statuses()
 	per := func(name, kind, help string, of func(i int) float64) {
 		t.Family(name, kind, help)
