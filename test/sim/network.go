@@ -23,13 +23,13 @@ type network struct {
 	slow   time.Duration // added to every frame's delay
 	paths  map[[2]int]*path
 	epochs uint64 // connections made so far
-	frames map[[2]int]int
 }
 
 // path is one direction between two boxes.
 type path struct {
 	cut  bool
 	held []func()
+	last func() // brings the newest frame once more
 	conn uint64 // what the sender thinks: its connection's number, or 0
 	cuts uint64 // cuts so far, to know an old time-out
 }
@@ -41,7 +41,7 @@ const (
 )
 
 func newNetwork(w *world) *network {
-	return &network{w: w, paths: map[[2]int]*path{}, frames: map[[2]int]int{}}
+	return &network{w: w, paths: map[[2]int]*path{}}
 }
 
 func (n *network) add(b *box) {
@@ -70,7 +70,7 @@ func (n *network) send(from, to *box, class peer.Class, deliver func()) {
 	if conn == 0 {
 		return
 	}
-	n.frames[[2]int{from.at, to.at}]++
+	p.last = deliver
 	arrive := func() {
 		if n.path(to, from).conn == conn && to.up {
 			deliver()

@@ -84,6 +84,10 @@ func deaths() []scenario {
 			l := w.lead()
 			w.fault()
 			l.leave()
+			w.run(190 * ms)
+			if l.replicas[1].leads { // R33
+				w.fail("R33", "%s is about to stop and still leads", l.name)
+			}
 			w.run(3 * sec)
 			w.wantGap(refusedGap)
 			w.wantChanges(1)
@@ -239,6 +243,7 @@ func cuts() []scenario {
 			w.wantGap(silentGap)
 			w.wantChanges(0)
 		})},
+		{"late-frame", pair(lateFrame)},
 		{"quiet", func(w *world) { // R19, R34: what a healthy cell costs its witness
 			w.cell(2, 4)
 			w.run(6 * sec)
@@ -249,6 +254,25 @@ func cuts() []scenario {
 			}
 		}},
 	}
+}
+
+// lateFrame has what the leader said in an old term arrive once more when it
+// leads in a new one and knows nothing yet of what the follower holds.
+func lateFrame(w *world) {
+	l, f, a := w.lead(), w.follow(), w.arb()
+	for _, o := range w.net.boxes {
+		w.isolate(o)
+	}
+	late := w.net.path(&l.box, &f.box).last
+	w.until(2*sec, func() bool { return !l.machineLeads(1) })
+	w.net.healBoth(&l.box, &a.box)
+	w.until(2*sec, func() bool { return l.machineLeads(1) })
+	was, _ := f.status(1)
+	w.net.healAll()
+	w.closely(sec, func() bool { s, _ := f.status(1); return s.Term > was.Term })
+	late()
+	w.wantService(2 * sec)
+	w.wantShut(8 * sec)
 }
 
 func disks() []scenario {
@@ -528,36 +552,112 @@ func members() []scenario {
 		{"birth", birth},
 		{"alone", func(w *world) { // R39: a lone leader and its reads
 			w.cell(1, 1)
+			w.load.astray, w.load.every = 1, 2*ms
 			for range 6 {
-				w.load.astray = 1
 				w.run(w.between(100*ms, 600*ms))
+				w.hosts[0].store.slow = w.between(0, 50*ms) // room to read before the first entry is applied
 				w.hosts[0].die(w.chance(0.5))
 				w.run(w.between(10*ms, 100*ms))
 				w.hosts[0].start()
 				w.wantService(2500 * ms)
 			}
 		}},
-		{"lost-replica", func(w *world) { // R40: gone after formed, created late
-			w.cell(2, 2)
-			g, f := w.groups[1], w.follow()
-			f.powerOff()
-			w.run(sec)
-			f.store.forget(g.id)
-			delete(f.replicas, g.id)
-			f.start()
-			w.run(300 * ms)
-			f.create(g, g.seatOf(f), false) // a delayed order; nobody will say formed
-			w.run(sec)
-			w.groups[0], w.groups[1] = g, w.groups[0]
-			w.lead().powerOff()
-			w.run(300 * ms)
-			acks := g.acks
-			w.run(3 * sec)
-			if g.acks > acks {
-				w.fail("R40", "group 2 goes on with a replica that was made again")
+		{"lost-replica", lostReplica},
+		{"led-by-who-leaves", pair(ledByWhoLeaves)},
+		{"slow-newcomer", pair(slowNewcomer)},
+		{"together", func(w *world) { // R44
+			w.cell(2, 3)
+			w.load.every = 100 * ms
+			f := w.follow()
+			for _, g := range w.groups[1:] {
+				w.lead().post(consensus.Transfer{Group: g.id, To: f.replicas[g.id].id})
+			}
+			w.run(20 * sec)
+			for _, g := range w.groups {
+				if g.leader() != w.lead() {
+					w.fail("R44", "after 20 s of calm group %d is led by %v, the mnode by %v", g.id, g.leader(), w.lead())
+				}
 			}
 		}},
 	}
+}
+
+// lostReplica is R40: a host has lost a replica after it was formed, and an order
+// to create it comes late. Nobody will say again that it is formed, so it may not
+// make a quorum with an arbitrator that was told nothing yet.
+func lostReplica(w *world) {
+	w.cell(2, 2)
+	g, f := w.groups[1], w.follow()
+	acks := g.acks
+	for _, h := range w.hosts {
+		h.powerOff()
+	}
+	f.store.forget(g.id)
+	delete(f.replicas, g.id)
+	f.start()
+	w.run(300 * ms)
+	f.create(g, g.seatOf(f), false)
+	w.run(3 * sec)
+	if g.acks > acks {
+		w.fail("R40", "group 2 goes on with a replica that was made again")
+	}
+}
+
+// ledByWhoLeaves is R10b: in the middle of a replacement the leader dies and the
+// replica that is to leave is elected. What it tells the witness must be on
+// somebody who stays, or the others could never win its vote.
+func ledByWhoLeaves(w *world) {
+	g, l, f := w.groups[0], w.lead(), w.follow()
+	c := w.newHost("C")
+	w.run(100 * ms)
+	r := g.seat(&c.box)
+	t := w.begin("replace", append(g.admit(c, r), g.exchange([]id.Replica{r}, f.replicas[1].id), g.everyoneKnows)...)
+	w.until(5*sec, func() bool { return t.at == 3 }) // caught up
+	if !w.closely(5*sec, func() bool { return g.current().joint() }) {
+		return // it was over between two looks
+	}
+	w.net.cut(&l.box, &f.box) // before it tells anybody that the change is to be left
+	w.net.cut(&l.box, &c.box)
+	w.run(2 * ms)
+	l.powerOff()
+	w.closely(3*sec, func() bool { _, voted := g.votes[ballot{r, g.newest + 1}]; return voted })
+	w.net.cut(&f.box, &c.box) // its vote arrives, what it would hear next does not
+	w.run(400 * ms)
+	f.powerOff()
+	w.heal(f)
+	w.wantService(3 * sec) // without the one who leaves
+	f.start()
+	if !w.until(10*sec, t.done) {
+		w.fail("I9", "the replacement is not done within 10 s")
+	}
+}
+
+// slowNewcomer makes a learner a voter right after a pulse has told the witness
+// more than its slow disk holds.
+func slowNewcomer(w *world) {
+	g, f := w.groups[0], w.follow()
+	c := w.newHost("C")
+	c.store.slow = 250 * ms
+	w.run(100 * ms)
+	r, a := g.seat(&c.box), w.arb()
+	t := w.begin("join", g.admit(c, r)...)
+	if !w.until(5*sec, t.done) {
+		w.fail("I9", "the new host has not caught up within 5 s")
+	}
+	was := a.last(1, g.witnessSeat())
+	w.until(6*sec, func() bool { return a.last(1, g.witnessSeat()) != was })
+	t = w.begin("exchange", g.exchange([]id.Replica{r}, f.replicas[1].id))
+	if !w.until(5*sec, t.done) {
+		w.fail("I9", "the new host is no voter within 5 s")
+	}
+	w.heal()
+	w.wantShut(8 * sec)
+}
+
+// machineLeads reports whether h leads a group in Raft, ready or not.
+func (h *host) machineLeads(gid id.Group) bool {
+	s, _ := h.status(gid)
+	return s.Feed != ""
 }
 
 // seatOf is the replica id of a host.

@@ -111,7 +111,7 @@ func (h *host) saidFeed(g *group, m *peer.Message) {
 		return
 	}
 	for _, r := range c.in {
-		if at, ok := g.durableLast(r); ok && !g.seats[r].witness && at.Index >= f.Last {
+		if !g.seats[r].witness && g.holdsDurably(r, f.Last, term) {
 			return
 		}
 	}

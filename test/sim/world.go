@@ -106,6 +106,16 @@ func (w *world) until(d time.Duration, ok func() bool) bool {
 	return ok()
 }
 
+// closely is until, looking every 10 us.
+func (w *world) closely(d time.Duration, ok func() bool) bool {
+	for end := w.now + d; w.now < end; w.run(10 * time.Microsecond) {
+		if ok() {
+			return true
+		}
+	}
+	return ok()
+}
+
 // ---- what happened ----
 
 // fold adds to the hash of the run, which is equal for equal seeds.
