@@ -4,12 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -57,6 +59,27 @@ func Inside() (prefix string, ok bool) {
 	return prefix, prefix != ""
 }
 
+// Main is the main function of a program that measures a rig: it runs the
+// program again inside the rig's network, and there calls run. It ends the
+// process with code 1 when run fails.
+func Main(run func(ctx context.Context) error) {
+	fetch()
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if _, ok := Inside(); !ok {
+		code, err := Enter(ctx)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(code)
+	}
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
 // Enter makes the namespaces and runs this program again inside them with the
 // same arguments. It returns that program's exit code.
 func Enter(ctx context.Context) (int, error) {
@@ -72,10 +95,13 @@ func Enter(ctx context.Context) (int, error) {
 	cmd.WaitDelay = 10 * time.Second
 	err := cmd.Run()
 	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	switch {
+	case err == nil:
+		return 0, nil
+	case errors.As(err, &exit):
 		return exit.ExitCode(), nil
 	}
-	return 0, err
+	return 1, err
 }
 
 func makeNetwork(prefix string) error {
@@ -337,9 +363,9 @@ func (r *Rig) Get(name, url string) (string, error) {
 
 const fetchArg = "-rig-fetch"
 
-// Fetch does what Get asks of a second copy of this program. Call it first in
-// main; it does not return when it was meant.
-func Fetch() {
+// fetch does what Get asks of a second copy of this program. It does not return
+// when it was meant.
+func fetch() {
 	if len(os.Args) != 3 || os.Args[1] != fetchArg {
 		return
 	}

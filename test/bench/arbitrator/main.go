@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
 	"regexp"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/test/rig"
@@ -35,23 +33,7 @@ const (
 	maxResidentBytes  = 25 << 20
 )
 
-func main() {
-	rig.Fetch()
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if _, ok := rig.Inside(); !ok {
-		code, err := rig.Enter(ctx)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		os.Exit(code)
-	}
-	if err := measure(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main(measure) }
 
 func measure(ctx context.Context) (err error) {
 	dir, err := os.MkdirTemp("", "arbitrator")

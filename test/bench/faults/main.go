@@ -14,11 +14,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/test/rig"
@@ -52,29 +50,10 @@ var faults = []fault{
 	{"arbitrator frozen", 100 * time.Millisecond, func(r *rig.Rig, _, _ string) error { return r.Freeze(rig.Arbitrator) }},
 }
 
-func main() {
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if _, ok := rig.Inside(); !ok {
-		code, err := rig.Enter(ctx)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-		}
-		os.Exit(code)
-	}
-	missed, err := measureAll(ctx)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	if missed > 0 {
-		fmt.Printf("%d faults above their limit\n", missed)
-		os.Exit(1)
-	}
-}
+func main() { rig.Main(measureAll) }
 
-func measureAll(ctx context.Context) (missed int, err error) {
+func measureAll(ctx context.Context) error {
+	missed := 0
 	fmt.Printf("%-22s %10s %10s %10s   %s\n", "fault", "median", "worst", "before", "limit")
 	for _, f := range faults {
 		if !strings.Contains(f.name, *only) {
@@ -84,7 +63,7 @@ func measureAll(ctx context.Context) (missed int, err error) {
 		for range *rounds {
 			a, b, err := measure(ctx, f)
 			if err != nil {
-				return missed, fmt.Errorf("%s: %w", f.name, err)
+				return fmt.Errorf("%s: %w", f.name, err)
 			}
 			after, before = append(after, a), append(before, b)
 		}
@@ -98,7 +77,10 @@ func measureAll(ctx context.Context) (missed int, err error) {
 		}
 		fmt.Printf("%-22s %10s %10s %10s   %s %s\n", f.name, ms(median), ms(after[len(after)-1]), ms(before[len(before)/2]), ms(f.limit), verdict)
 	}
-	return missed, nil
+	if missed > 0 {
+		return fmt.Errorf("%d faults above their limit", missed)
+	}
+	return nil
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000) }
