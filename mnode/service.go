@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -143,8 +144,7 @@ func (s *Master) Exec(ctx context.Context, request Request, c Command) (Result, 
 	}
 	switch x := c.(type) {
 	case CreateDatabase:
-		x.Candidates = s.candidates()
-		c = x
+		return s.createDatabase(ctx, request, x)
 	case DropDnode:
 		if d, ok := s.mnode.View().Dnode(x.Dnode); ok && d.UUID == s.cfg.Self {
 			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d", d.ID), nil
@@ -152,14 +152,22 @@ func (s *Master) Exec(ctx context.Context, request Request, c Command) (Result, 
 	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode:
 		return refuse(CodeParameter, "Invalid parameters: %T is the master's own", c), nil
 	}
+	return propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: c})
+}
+
+// createDatabase answers when the database can be used.
+func (s *Master) createDatabase(ctx context.Context, request Request, c CreateDatabase) (Result, error) {
+	waiting, cancel := context.WithTimeout(ctx, createWait)
+	defer cancel()
+	if err := s.awaitDnodes(waiting, c); err != nil {
+		return Result{}, err
+	}
+	c.Candidates = s.candidates()
 	result, err := propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: c})
 	if err != nil || result.Err != nil {
 		return result, err
 	}
-	if x, ok := c.(CreateDatabase); ok {
-		return result, s.settle(ctx, x.Name)
-	}
-	return result, nil
+	return result, s.settle(waiting, c.Name)
 }
 
 // candidates returns the hosts that may get replicas: those that answer first.
@@ -179,11 +187,49 @@ func (s *Master) candidates() []id.Host {
 	return append(ready, away...)
 }
 
+// awaitDnodes waits while a database needs a dnode that was created and has not
+// come in yet: its host takes up to a second, and a script does not wait between
+// CREATE DNODE and CREATE DATABASE. Whatever else is wrong with the command is
+// said at once, by the command itself.
+func (s *Master) awaitDnodes(ctx context.Context, c CreateDatabase) error {
+	for {
+		changed := s.mnode.Watch()
+		if err := s.leading(); err != nil {
+			return err
+		}
+		v := s.mnode.View()
+		refused := c.apply(v.clone(), time.Time{})
+		absent := v.absent()
+		missing := c.Options.Replica - len(v.placeable(nil))
+		if !errors.Is(refused.Error(), &Error{Code: CodeOutOfDnodes}) || len(absent) < missing {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return fail(CodeOutOfDnodes, "more dnodes are needed: %d for REPLICA %d; not reported yet: %s; is tnode running there?",
+					c.Options.Replica, c.Options.Replica, strings.Join(absent, ", "))
+			}
+			return fmt.Errorf("create database %s: %w", c.Name, ctx.Err())
+		}
+	}
+}
+
+// absent names the dnodes that were created and whose hosts have never come.
+func (v *View) absent() []string {
+	var names []string
+	for _, d := range v.Live() {
+		if d.UUID.IsZero() && !d.Dropping {
+			names = append(names, fmt.Sprintf("dnode %d (%s)", d.ID, d.EndPoint))
+		}
+	}
+	return names
+}
+
 // settle waits until every shard of a database has a master and its members
 // answer.
 func (s *Master) settle(ctx context.Context, database string) error {
-	ctx, cancel := context.WithTimeout(ctx, createWait)
-	defer cancel()
 	for {
 		s.mu.Lock()
 		heard := s.mu.heard

@@ -89,6 +89,33 @@ func TestDatabaseLivesAndDies(t *testing.T) {
 	})
 }
 
+// A script types CREATE DNODE and CREATE DATABASE in one breath.
+func TestDatabaseWaitsForANewDnode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		defer w.end()
+		a, b := w.build(addrA, 1), w.build(addrB, 2)
+		a.move()
+		w.until("cluster born", func() bool { return a.View().Cluster.ID != 0 })
+		outOfDnodes := &mnode.Error{Code: mnode.CodeOutOfDnodes}
+		start := time.Now()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(2)); !errors.Is(err, outOfDnodes) || time.Since(start) > time.Second {
+			t.Fatalf("with nobody to wait for: got %v after %v", err, time.Since(start))
+		}
+		if _, err := a.CreateDnode(t.Context(), addrB); err != nil {
+			t.Fatal(err)
+		}
+		err := a.CreateDatabase(t.Context(), "demo", twoReplicas(2))
+		if !errors.Is(err, outOfDnodes) || !strings.Contains(err.Error(), "dnode 2 (b:6030)") {
+			t.Fatalf("while b is not there: got %v, want that dnode 2 has not reported", err)
+		}
+		b.move()
+		if err := a.CreateDatabase(t.Context(), "demo", twoReplicas(2)); err != nil {
+			t.Fatalf("as soon as b has been started: %v", err)
+		}
+	})
+}
+
 // registerToy offers a write to a toy shard on every host, as node/query does.
 func registerToy(h *house) {
 	h.Host.Handle("toy.write", func(ctx context.Context, _ id.UUID, g id.Group, body []byte) ([]byte, error) {
