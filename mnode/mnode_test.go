@@ -317,6 +317,20 @@ func TestDealSpreadsAndNeverDoubles(t *testing.T) {
 	}
 }
 
+func TestDatabaseNames(t *testing.T) {
+	v := &View{Dnodes: []Dnode{{ID: 1, UUID: uuidA}}, NextGroup: firstVgroup}
+	for name, ok := range map[string]bool{
+		"plant": true, strings.Repeat("x", maxDatabase): true, "schema": true,
+		"": false, "a.b": false, "a/b": false, strings.Repeat("x", maxDatabase+1): false,
+		"information_schema": false, "Information_Schema": false, "performance_schema": false,
+	} {
+		r := CreateDatabase{Name: name, Options: DefaultOptions()}.apply(v.clone(), birth)
+		if got := r.Err == nil; got != ok {
+			t.Errorf("create database %q: got %v, want it taken: %v", name, r.Err, ok)
+		}
+	}
+}
+
 // Whatever DecodeEnvelope accepts can be encoded again and applied.
 func FuzzDecodeEnvelope(f *testing.F) {
 	for _, c := range everyCommand() {

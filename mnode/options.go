@@ -89,7 +89,14 @@ func (o Options) normal() Options {
 	return o
 }
 
+// reserved names belong to the dialect itself: clients expect its own tables
+// there.
+var reserved = []string{"information_schema", "performance_schema"}
+
 func checkDatabaseName(name string) error {
+	if slices.ContainsFunc(reserved, func(r string) bool { return strings.EqualFold(r, name) }) {
+		return fail(CodeOptions, "Invalid database options: name %s is reserved", name)
+	}
 	if name == "" || len(name) > maxDatabase || strings.ContainsAny(name, "./`\x00") {
 		return fail(CodeOptions, "Invalid database options: name %q, want 1 to %d bytes without . / and back quote", name, maxDatabase)
 	}
