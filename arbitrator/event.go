@@ -80,10 +80,16 @@ type (
 
 	// Synced says that every Write up to and including Seq is durable.
 	Synced struct{ Seq uint64 }
+
+	// RolledBack says that a host of the cluster has seen this directory further
+	// than it now is: it is an old copy (R30).
+	RolledBack struct{ Cluster id.Cluster }
 )
 
 func (Received) event() {}
 func (Synced) event()   {}
+
+func (RolledBack) event() {}
 
 // Effect is one thing that the shell must do. Effects of one Step come in this
 // order: at most one Write, then sends, then reports.

@@ -8,6 +8,7 @@
 package arbitrator
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -137,6 +138,8 @@ func (m *Machine) Step(now time.Duration, events []Event) []Effect {
 		switch e := e.(type) {
 		case Synced:
 			m.synced(e.Seq)
+		case RolledBack:
+			m.rolledBack(e.Cluster)
 		case Received:
 			for i := range e.Messages {
 				m.receive(now, &e, &e.Messages[i])
@@ -222,10 +225,40 @@ func (m *Machine) goodbye(c id.Cluster, from id.UUID) {
 // taint ends the votes of a record that is behind what it acknowledged, for
 // ever: the mnode replaces the replica (R25, R23).
 func (m *Machine) taint(rep *replica, args ...any) {
+	m.endVotes(rep)
+	m.report(true, "vote record is behind what it acknowledged: replace this replica", rep.Key, args...)
+}
+
+func (m *Machine) endVotes(rep *replica) {
 	m.counts.Tainted++
 	rep.Tainted, rep.changed = true, mustSync
 	m.settle(rep, nil)
-	m.report(true, "vote record is behind what it acknowledged: replace this replica", rep.Key, args...)
+}
+
+// rolledBack ends the votes of a whole cluster: what this directory has
+// forgotten may be any of them, and the host that remembers may be away when the
+// next one is asked for (R30). Other clusters are not believed to be concerned
+// before one of their own hosts says so.
+func (m *Machine) rolledBack(c id.Cluster) {
+	cl := m.clusters[c]
+	if cl == nil {
+		return
+	}
+	ended := 0
+	for _, g := range slices.Sorted(maps.Keys(cl.groups)) {
+		for _, r := range slices.Sorted(maps.Keys(cl.groups[g])) {
+			if rep := cl.groups[g][r]; !rep.Tainted && !rep.Retired {
+				m.endVotes(rep)
+				ended++
+			}
+		}
+	}
+	if ended > 0 {
+		m.reports = append(m.reports, Report{
+			What: "this directory is an old copy: stop, empty it, start again; the cluster then enrols anew",
+			Args: []any{"cluster", uint64(c), "records", ended}, Bad: true,
+		})
+	}
 }
 
 // settle enters what run has changed in rep into the Write under way. An error

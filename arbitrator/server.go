@@ -2,6 +2,8 @@ package arbitrator
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +17,10 @@ import (
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 )
+
+// sightingsEvery is how often sightings are written down and the generation is
+// told: the rhythm of the pulse (R19).
+const sightingsEvery = 5 * time.Second
 
 // maxOutstanding is how many batches may wait for the disk before the machine
 // takes no more: one that is being synced and one that gathers. Connections are
@@ -37,12 +43,14 @@ type Server struct {
 	synced chan struct{} // capacity 1: done has changed
 	full   atomic.Bool   // the disk has no space left
 	asked  chan chan<- Status
+	copied chan id.Cluster // a host says that this directory is an old copy; full: it will say so again
 
 	// ---- owned by Run's loop ----
 	machine *Machine
 	number  uint64    // of the last batch
 	pending []pending // batches that are not durable yet, oldest first
 	seen    map[id.Cluster]time.Time
+	told    uint64 // generation that all hosts were told
 }
 
 // pending is a batch on its way to the disk.
@@ -58,7 +66,7 @@ func NewServer(store *Store, records []Record, addr string, log *slog.Logger) *S
 	s := &Server{
 		addr: addr, store: store, log: log, started: time.Now(), intake: newIntake(),
 		synced: make(chan struct{}, 1), asked: make(chan chan<- Status),
-		seen: make(map[id.Cluster]time.Time),
+		copied: make(chan id.Cluster, 16), seen: make(map[id.Cluster]time.Time),
 	}
 	s.machine = NewMachine(DefaultConfig(), store.UUID(), store.Generation(), records)
 	s.writer = wal.NewWriter(store.Log(), wal.WriterConfig{Log: log, Full: s.full.Store, Done: func(n uint64) {
@@ -77,8 +85,15 @@ func NewServer(store *Store, records []Record, addr string, log *slog.Logger) *S
 func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	var nonce [8]byte
+	rand.Read(nonce[:]) // never fails (crypto/rand, Go 1.24)
+	if err := s.store.Begin(binary.LittleEndian.Uint64(nonce[:])); err != nil {
+		l.Close()
+		return errors.Join(fmt.Errorf("vote store: %w", err), s.store.Log().Close())
+	}
 	s.net = peer.NewNet(peer.Config{
 		UUID: s.store.UUID(), Keys: s.store, // no Addr: hosts know best where they reach it
+		Offer: s.store.Starts(), Judge: s.judge, OnSequence: s.store.Heard, OnRefusedAsCopy: s.refused,
 		OnFrame: func(from peer.Remote, _ peer.Class, msgs []peer.Message) { s.intake.put(ctx, frame{from, msgs}) },
 	}, peer.Identity{}, s.log)
 	s.net.Handle("cluster.lookup", true, s.lookup)
@@ -93,12 +108,15 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 		writeErr = s.writer.Run(writing)
 		stop(writeErr)
 	}()
+	carrying, stopCarrying := context.WithCancel(context.WithoutCancel(ctx)) // it outlives the loop, to carry its last words
+	defer stopCarrying()
 	wg.Go(func() {
-		if err := s.net.Run(ctx, l); ctx.Err() == nil {
+		if err := s.net.Run(carrying, l); ctx.Err() == nil {
 			stop(err)
 		}
 	})
 	s.loop(ctx)
+	stopCarrying()
 	wg.Wait()
 	stopWriting()
 	<-written
@@ -117,6 +135,9 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 // loop owns the machine: it hands it what came in and what became durable, and
 // carries out what it answers.
 func (s *Server) loop(ctx context.Context) {
+	tick := time.NewTicker(sightingsEvery)
+	defer tick.Stop()
+	defer s.share() // a goodbye
 	for ctx.Err() == nil {
 		ready := s.intake.ready
 		if len(s.pending) >= maxOutstanding {
@@ -129,6 +150,11 @@ func (s *Server) loop(ctx context.Context) {
 		case answer := <-s.asked:
 			answer <- s.status()
 			continue
+		case <-tick.C:
+			s.share()
+			continue
+		case c := <-s.copied:
+			events = append(events, RolledBack{Cluster: c})
 		case <-s.synced:
 			events = s.settle(events)
 		case <-ready:
@@ -202,6 +228,37 @@ func (s *Server) adopt(f *frame) bool {
 	return true
 }
 
+// judge is a peer.Config's Judge.
+func (s *Server) judge(c id.Cluster, u id.UUID, o peer.Offer) error {
+	news, err := s.store.Judge(c, u, o)
+	if news {
+		s.log.Error("a host's data directory is refused: what it offers does not continue what was seen of it",
+			"cluster", uint64(c), "host", u, "err", err)
+	}
+	return err
+}
+
+// refused is a peer.Config's OnRefusedAsCopy.
+func (s *Server) refused(by peer.Remote, why string) {
+	s.log.Debug("a host refuses this directory", "cluster", uint64(by.Cluster), "host", uint32(by.Host), "why", why)
+	select {
+	case s.copied <- by.Cluster:
+	default:
+	}
+}
+
+// share tells the hosts how far this directory has come, if they have not heard,
+// and makes durable what they have told, if no other write has taken it along.
+func (s *Server) share() {
+	if g := s.machine.Generation(); g > s.told {
+		s.told = g
+		s.net.TellSequence(g)
+	}
+	if ops := s.store.Sightings(); len(ops) > 0 {
+		s.append(ops, 0)
+	}
+}
+
 // append sends a batch to the disk. seq is that of the Write in it; zero: none.
 func (s *Server) append(ops []wal.Op, seq uint64) {
 	s.number++
@@ -217,7 +274,7 @@ func (s *Server) act(effects []Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case Write:
-			s.append(s.store.Ops(e), e.Seq)
+			s.append(append(s.store.Ops(e), s.store.Sightings()...), e.Seq)
 		case Send:
 			// A frame that finds no room is lost; the hosts repeat themselves.
 			s.net.SendTo(e.Cluster, e.To, peer.Beats, e.Messages)

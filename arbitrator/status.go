@@ -47,6 +47,7 @@ type HostStatus struct {
 	UUID      string  `json:"uuid"`
 	EndPoint  string  `json:"end_point"`
 	Connected bool    `json:"connected"`
+	OldCopy   bool    `json:"old_copy,omitempty"` // of its directory is refused in its place
 }
 
 // Status asks the loop. It fails when ctx ends first.
@@ -80,7 +81,7 @@ func (s *Server) status() Status {
 			c.Heard = &at
 		}
 		for host, m := range hosts {
-			c.Hosts = append(c.Hosts, HostStatus{host, m.UUID.String(), m.Addr, connected[m.UUID]})
+			c.Hosts = append(c.Hosts, HostStatus{host, m.UUID.String(), m.Addr, connected[m.UUID], m.OldCopy})
 		}
 		slices.SortFunc(c.Hosts, func(a, b HostStatus) int { return cmp.Compare(a.Host, b.Host) })
 		st.Clusters = append(st.Clusters, c)

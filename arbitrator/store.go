@@ -23,12 +23,15 @@ import (
 // in the log itself, so a wiped or replaced log is another directory (R29,
 // pitfall 14).
 //
-// All methods belong to one goroutine, except Secret, Lookup and Clusters.
+// All methods belong to one goroutine, except Secret, Lookup, Clusters, Judge and
+// Heard.
 type Store struct {
 	log        *wal.Log
 	uuid       id.UUID
 	generation uint64
-	records    []Record // as read by OpenStore; given away by Records
+	starts     peer.Offer // this start, once it has begun, and those before
+	startsSlot id.Group   // zero: never started
+	records    []Record   // as read by OpenStore; given away by Records
 	slots      map[Key]id.Group
 	free       []id.Group // slots that were given back
 	next       id.Group
@@ -36,6 +39,7 @@ type Store struct {
 	mu struct {
 		sync.RWMutex
 		clusters map[id.Cluster]*knownCluster
+		unsaved  map[id.Cluster]bool // sightings of its hosts have changed
 	}
 }
 
@@ -46,10 +50,12 @@ type knownCluster struct {
 	hosts  map[id.Host]Member
 }
 
-// Member is where a host of a cluster was last heard from.
+// Member is a host of a cluster as it was last heard from.
 type Member struct {
-	UUID id.UUID
-	Addr string // host:port
+	UUID    id.UUID
+	Addr    string        // host:port
+	Seen    peer.Sighting // of its directory (R42)
+	OldCopy bool          // in its place an old copy of it was met; not stored
 }
 
 // The bounds of what clusters may leave here.
@@ -76,7 +82,7 @@ func OpenStore(fs wal.FS, opt wal.Options) (*Store, error) {
 		return nil, fmt.Errorf("open vote store: %w", err)
 	}
 	s := &Store{log: log, slots: make(map[Key]id.Group), next: identitySlot + 1}
-	s.mu.clusters = make(map[id.Cluster]*knownCluster)
+	s.mu.clusters, s.mu.unsaved = make(map[id.Cluster]*knownCluster), make(map[id.Cluster]bool)
 	if err := s.load(); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
@@ -219,19 +225,29 @@ func (s *Store) Adopt(c id.Cluster, secret peer.Secret) (wal.Op, bool) {
 	return wal.Op{Group: k.slot, Meta: appendCluster(nil, c, k)}, true
 }
 
-// Note remembers where a host was heard from. It returns the operation that
-// makes it durable, and false when it was known already.
+// Note remembers where a host was heard from, and its directory if that is new.
+// It returns the operation that makes it durable, and false when it was known
+// already.
 func (s *Store) Note(r peer.Remote) (wal.Op, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k, m := s.mu.clusters[r.Cluster], Member{r.UUID, r.Addr}
-	if k == nil || r.Host == 0 || r.Addr == "" || len(r.Addr) > maxAddr || k.hosts[r.Host] == m {
+	k := s.mu.clusters[r.Cluster]
+	if k == nil || r.Host == 0 || r.Addr == "" || len(r.Addr) > maxAddr {
 		return wal.Op{}, false
 	}
-	if _, known := k.hosts[r.Host]; !known && len(k.hosts) >= maxMembers {
+	m, known := k.hosts[r.Host]
+	if known && m.UUID == r.UUID && m.Addr == r.Addr {
+		return wal.Op{}, false
+	}
+	if m.UUID != r.UUID {
+		m = Member{UUID: r.UUID, Seen: peer.Sighting{Start: r.Start, Highest: r.Start.Sequence}}
+	}
+	m.Addr = r.Addr
+	if !known && len(k.hosts) >= maxMembers {
 		delete(k.hosts, slices.Min(slices.Collect(maps.Keys(k.hosts)))) // the longest gone, as numbers grow
 	}
 	k.hosts[r.Host] = m
+	delete(s.mu.unsaved, r.Cluster)
 	return wal.Op{Group: k.slot, Meta: appendCluster(nil, r.Cluster, k)}, true
 }
 
@@ -242,6 +258,7 @@ const (
 	slotIdentity byte = 1
 	slotCluster  byte = 2
 	slotRecord   byte = 3
+	slotStarts   byte = 4
 )
 
 // storeVersion is the version of the format, kept in the identity.
@@ -263,8 +280,16 @@ func appendCluster(b []byte, c id.Cluster, k *knownCluster) []byte {
 		b = append(b, m.UUID[:]...)
 		b = append(b, byte(len(m.Addr)))
 		b = append(b, m.Addr...)
+		b = binary.AppendUvarint(b, m.Seen.Boot)
+		b = binary.LittleEndian.AppendUint64(b, m.Seen.Nonce)
+		b = binary.AppendUvarint(b, m.Seen.Sequence)
+		b = binary.AppendUvarint(b, m.Seen.Highest)
 	}
 	return b
+}
+
+func appendStarts(b []byte, o *peer.Offer) []byte {
+	return peer.AppendOffer(append(b, slotStarts), o)
 }
 
 // Flags of a record.
@@ -320,6 +345,12 @@ func (s *Store) read(slot id.Group, meta []byte) error {
 		}
 		s.slots[rec.Key] = slot
 		s.records = append(s.records, rec)
+	case slotStarts:
+		var err error
+		if s.starts, err = peer.DecodeOffer(d.b); err != nil || s.startsSlot != 0 {
+			return cmp.Or(err, errors.New("the starts stand there twice"))
+		}
+		s.startsSlot, d.b = slot, nil
 	default:
 		return cmp.Or(d.err, fmt.Errorf("unknown kind %d", kind))
 	}
@@ -371,10 +402,12 @@ func (d *metaReader) count(limit, size int) int {
 func (d *metaReader) cluster() (id.Cluster, *knownCluster) {
 	c := id.Cluster(binary.LittleEndian.Uint64(d.bytes(8)))
 	k := &knownCluster{secret: peer.Secret(d.bytes(32)), hosts: make(map[id.Host]Member)}
-	for range d.count(maxMembers, 18) {
+	for range d.count(maxMembers, 29) {
 		host := id.Host(d.uvarint())
 		m := Member{UUID: id.UUID(d.bytes(16))}
 		m.Addr = string(d.bytes(int(d.bytes(1)[0])))
+		m.Seen.Boot, m.Seen.Nonce = d.uvarint(), binary.LittleEndian.Uint64(d.bytes(8))
+		m.Seen.Sequence, m.Seen.Highest = d.uvarint(), d.uvarint()
 		k.hosts[host] = m
 	}
 	return c, k

@@ -131,8 +131,10 @@ func samples() (names []string, metas [][]byte) {
 	s := &Store{uuid: id.UUID{1, 2, 3}, generation: 1000}
 	add("identity", s.identityOp().Meta)
 	add("cluster", appendCluster(nil, 77, &knownCluster{secret: peer.Secret{9, 8}, hosts: map[id.Host]Member{
-		1: {id.UUID{0xa}, "a.example.com:6030"}, 2: {id.UUID{0xb}, "b.example.com:6030"},
+		1: {UUID: id.UUID{0xa}, Addr: "a.example.com:6030"},
+		2: {UUID: id.UUID{0xb}, Addr: "b.example.com:6030", Seen: peer.Sighting{Start: peer.Start{Boot: 3, Nonce: 7, Sequence: 300}, Highest: 400}},
 	}}))
+	add("starts", appendStarts(nil, &peer.Offer{Start: peer.Start{Boot: 2, Nonce: 7, Sequence: 1000}, History: []peer.Start{{Boot: 1, Nonce: 6}}}))
 	add("enrolled", appendRecord(nil, &Record{Key: Key{77, 2, 3}}))
 	add("shut", appendRecord(nil, &Record{Key: Key{77, 2, 3}, Term: 5, Vote: 1, Commit: 100000, CommitTerm: 5, Last: 100000}))
 	add("open", appendRecord(nil, &Record{
@@ -146,7 +148,7 @@ func samples() (names []string, metas [][]byte) {
 
 func newTestStore() *Store {
 	s := &Store{slots: make(map[Key]id.Group)}
-	s.mu.clusters = make(map[id.Cluster]*knownCluster)
+	s.mu.clusters, s.mu.unsaved = make(map[id.Cluster]*knownCluster), make(map[id.Cluster]bool)
 	return s
 }
 
@@ -188,6 +190,8 @@ func FuzzStoreRead(f *testing.F) {
 		}
 		var again []byte
 		switch {
+		case s.startsSlot != 0:
+			again = appendStarts(nil, &s.starts)
 		case len(s.records) == 1:
 			again = appendRecord(nil, &s.records[0])
 		case len(s.mu.clusters) == 1:
@@ -199,7 +203,7 @@ func FuzzStoreRead(f *testing.F) {
 		}
 		// A number may be written in more than one way; what it says counts.
 		s2 := newTestStore()
-		if err := s2.read(2, again); err != nil || !reflect.DeepEqual(s.records, s2.records) || s.uuid != s2.uuid {
+		if err := s2.read(2, again); err != nil || !reflect.DeepEqual(s.records, s2.records) || !reflect.DeepEqual(s.starts, s2.starts) || s.uuid != s2.uuid {
 			t.Errorf("%x reads back as %x: %v", meta, again, err)
 		}
 	})

@@ -57,7 +57,10 @@ func printStatus(w io.Writer, st arbitrator.Status, now time.Time) {
 		}
 		for _, h := range c.Hosts {
 			state := "connected"
-			if !h.Connected {
+			switch {
+			case h.OldCopy:
+				state = fmt.Sprintf("OLD COPY: RESTORE DNODE %d", h.Host)
+			case !h.Connected:
 				state = "NOT CONNECTED"
 			}
 			fmt.Fprintf(w, "  dnode %-4d %-32s %s\n", h.Host, h.EndPoint, state)
