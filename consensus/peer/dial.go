@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"time"
 
@@ -32,7 +33,7 @@ func (n *Net) dial(ctx context.Context, addr string, class Class, self Identity,
 	if err != nil {
 		nc.Close()
 		n.refused(err)
-		return nil, fmt.Errorf("shake hands with %s: %w", addr, err)
+		return nil, fmt.Errorf("shake hands with %s: %w", addr, noPeer(ctx, err))
 	}
 	if err := nc.SetDeadline(time.Time{}); err != nil {
 		nc.Close()
@@ -41,6 +42,20 @@ func (n *Net) dial(ctx context.Context, addr string, class Class, self Identity,
 	c := newConn(n, nc, s, addr, p.Arbitrator)
 	tune(nc, silentRounds*c.round)
 	return c, nil
+}
+
+// noPeer gives the end of a handshake the meaning that it has for an operator
+// when the other side has said nothing of ours.
+func noPeer(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, errNotPeer):
+		return errors.New("what answers there is neither a tnode nor a tarbitrator")
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errors.New("it takes the connection and says nothing: frozen, or neither a tnode nor a tarbitrator")
+	case errors.Is(err, io.EOF):
+		return fmt.Errorf("it hung up: %w", err)
+	}
+	return err
 }
 
 func (n *Net) hello(class Class, self Identity, meant id.UUID) hello {

@@ -322,7 +322,7 @@ func (n *Net) Call(ctx context.Context, to id.UUID, name string, req []byte) ([]
 func (n *Net) CallAddr(ctx context.Context, addr, name string, req []byte) ([]byte, error) {
 	c, err := n.dial(ctx, addr, classCalls, Identity{}, Peer{})
 	if err != nil {
-		return nil, fmt.Errorf("call %s at %s: %w: %w", name, addr, ErrUnreachable, err)
+		return nil, fmt.Errorf("call %s: %w: %w", name, ErrUnreachable, err) // err names addr
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = c.serve() })

@@ -171,3 +171,39 @@ func TestGarbage(t *testing.T) {
 		t.Errorf("%d lines about strangers:\n%s", len(logged.lines), strings.Join(logged.lines, ""))
 	}
 }
+
+// The address of something else is a typical first mistake.
+func TestDialToSomethingElse(t *testing.T) {
+	for name, c := range map[string]struct {
+		say  string // then it waits for more
+		want string
+	}{
+		"another protocol": {"HTTP/1.1 400 Bad Request\r\n\r\n", "neither a tnode nor a tarbitrator"},
+		"silence":          {"", "says nothing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() {
+				if nc, err := l.Accept(); err == nil {
+					_, _ = io.WriteString(nc, c.say)
+					_, _ = io.Copy(io.Discard, nc)
+					nc.Close()
+				}
+			}()
+			guest := NewNet(Config{UUID: uuidOf(9)}, Identity{}, quiet())
+			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+			defer cancel()
+			_, err = guest.CallAddr(ctx, l.Addr().String(), "hello", nil)
+			if !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want ErrUnreachable with %q", err, c.want)
+			}
+			if n := strings.Count(err.Error(), l.Addr().String()); n != 1 {
+				t.Errorf("the address is in it %d times: %v", n, err)
+			}
+		})
+	}
+}

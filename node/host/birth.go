@@ -147,7 +147,7 @@ func (h *Host) guestCall(ctx context.Context, addr, method string, request, answ
 	}
 	reply, err := h.net.CallAddr(ctx, addr, method, body)
 	if err != nil {
-		return fmt.Errorf("call %s at %s: %w", method, addr, err)
+		return err // it names method and addr
 	}
 	if err := json.Unmarshal(reply, answer); err != nil {
 		return fmt.Errorf("call %s at %s: %w", method, addr, err)
