@@ -107,9 +107,10 @@ type (
 	// Forget gives up a ticket of EnrollWitness or Read.
 	Forget struct{ Ticket uint64 }
 
-	// DiskSpace says whether the log has room for entries. While it has none,
-	// proposals are refused and appended entries are dropped; votes and
-	// truncation go on from the log's reserve.
+	// DiskSpace says whether the disk has room for entries. While it has none,
+	// proposals are refused, appended entries are dropped and leadership is
+	// offered to the other hosts; votes and truncation go on from the log's
+	// reserve.
 	DiskSpace struct{ Full bool }
 
 	// Failed says that the state machine of Group has returned an error: the

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,6 +23,7 @@ type town struct {
 	mu    sync.Mutex
 	hosts map[id.UUID]*resident
 	arb   *arbitrator.Machine
+	deaf  atomic.Bool // the arbitrator is told nothing
 	start time.Time
 }
 
@@ -149,6 +151,9 @@ func (r *resident) Send(to id.UUID, class peer.Class, msgs []peer.Message) bool 
 }
 
 func (w *town) ask(from *resident, msgs []peer.Message) {
+	if w.deaf.Load() {
+		return
+	}
 	events := []arbitrator.Event{arbitrator.Received{Cluster: cluster, From: from.uuid, To: arbUUID, Messages: msgs}}
 	for len(events) > 0 {
 		effects := w.arb.Step(time.Since(w.start), events)
@@ -290,6 +295,53 @@ func TestHandOver(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		if s, _ := other.Status(2); s.Role != RoleMaster {
 			t.Errorf("after the hand-over the other is %v", s.Role)
+		}
+		w.leave(master)
+		w.leave(other)
+	})
+}
+
+// A leader without room on its disk refuses writes: another takes over, and
+// commits with the arbitrator.
+func TestFullLeaderGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		master.DiskSpace(true)
+		time.Sleep(time.Second)
+		if _, err := master.Propose(t.Context(), 2, []byte("no room")); err == nil {
+			t.Error("a full host takes a write")
+		}
+		if _, err := other.Propose(t.Context(), 2, []byte("room")); err != nil {
+			t.Errorf("the other host does not go on: %v", err)
+		}
+		other.DiskSpace(true)
+		time.Sleep(time.Second)
+		master.DiskSpace(false)
+		other.DiskSpace(false)
+		time.Sleep(time.Second)
+		if got, want := master.list.list(), other.list.list(); !slices.Equal(got, want) {
+			t.Errorf("with room again the one that was full has %v, the other %v", got, want)
+		}
+		w.leave(master)
+		w.leave(other)
+	})
+}
+
+// A full host takes no entries from others: without the arbitrator nobody could
+// commit in its place, and readers keep the leader they have.
+func TestFullLeaderStaysWithoutArbitrator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		a, b := w.move('a'), w.move('b')
+		master, other := w.couple(t, a, b)
+		w.deaf.Store(true)
+		time.Sleep(time.Minute)
+		master.DiskSpace(true)
+		time.Sleep(time.Second)
+		if err := master.Read(t.Context(), 2); err != nil {
+			t.Errorf("read at a full leader: %v", err)
 		}
 		w.leave(master)
 		w.leave(other)

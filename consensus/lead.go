@@ -156,19 +156,67 @@ func (m *Machine) heir(g *group) id.Replica {
 	return best
 }
 
-// handOver gives away every group that this host leads (R33).
-func (m *Machine) handOver() {
+// diskSpace notes whether entries find room on the disk. A leader without room
+// refuses every write, so it gives way to a host that may have some.
+func (m *Machine) diskSpace(full bool) {
+	was := m.full
+	m.full = full
+	if full && !was {
+		m.yieldAt = m.now
+		m.yield()
+	}
+}
+
+// yieldEvery keeps two hosts that are both full from passing their groups back
+// and forth: each move costs the readers an election.
+const yieldEvery = 30 * time.Second
+
+// yield offers the groups that a full host leads to whoever answers, unless
+// they could not commit without this host: it takes no entries from others.
+func (m *Machine) yield() {
+	if !m.stopping && m.now >= m.yieldAt && m.handOver(m.othersCommit) {
+		m.yieldAt = m.now + yieldEvery
+	}
+}
+
+// othersCommit reports whether the members of g that answer are enough without
+// this host, the arbitrator among them.
+func (m *Machine) othersCommit(g *group) bool {
+	for _, half := range g.voters {
+		n := 0
+		for _, r := range half {
+			l := m.peer(g.members[r].UUID)
+			witness := g.members[r].Witness && l.heard && !l.refused && m.now-l.heardAt < 2*m.conf.PulseEvery
+			if r != g.self && (witness || !g.members[r].Witness && m.responsive(g, r)) {
+				n++
+			}
+		}
+		if len(half) > 0 && n <= len(half)/2 {
+			return false
+		}
+	}
+	return true
+}
+
+// anyGroup leaves no group out.
+func anyGroup(*group) bool { return true }
+
+// handOver gives away every group that this host leads (R33) and that may go. It
+// reports whether there was one with somebody to take it.
+func (m *Machine) handOver(may func(*group) bool) (moved bool) {
 	for _, g := range m.sorted() {
-		if g.fault != nil || !g.leading() {
+		if g.fault != nil || !g.leading() || !may(g) {
 			continue
 		}
 		m.guard(g, func() {
 			if to := m.heir(g); to != 0 {
 				g.node.TransferLeader(uint64(to))
 				m.touch(g)
+				moved = true
 			}
 		})
 	}
+	return moved
 }
 
 // goodbye tells every other data host that this one stops now (R32).

@@ -32,7 +32,9 @@ type Machine struct {
 	out   effects  // what this Step has to say
 	dirty []*group // touched in this Step
 	lazy  []*group // with something in lazyOp
-	full  bool     // the log has no room for entries
+	full  bool     // the disk has no room for entries
+
+	yieldAt time.Duration // next time that a full host offers its groups
 
 	uncommitted uint64 // bytes proposed here and not committed yet, all groups
 	pulseAt     time.Duration
@@ -127,14 +129,14 @@ func (m *Machine) take(e Event) {
 	case Forget:
 		m.forget(e.Ticket)
 	case DiskSpace:
-		m.full = e.Full
+		m.diskSpace(e.Full)
 	case Failed:
 		if g := m.groups[e.Group]; g != nil {
 			m.fail(g, e.Err)
 		}
 	case Stopping:
 		m.stopping = true
-		m.handOver()
+		m.handOver(anyGroup)
 	case Leaving:
 		m.goodbye()
 	default:
@@ -203,6 +205,9 @@ func (m *Machine) everySecond() {
 		if g.fault == nil && g.formed {
 			m.guard(g, func() { m.sample(g); m.collocate(g) })
 		}
+	}
+	if m.full {
+		m.yield()
 	}
 	m.pingWitnesses()
 	m.repeatEnrolments()
