@@ -126,7 +126,7 @@ func vote(t *testing.T, port int, from uint64, term uint64) bool {
 	w := witness(t, port)
 	answers, up := make(chan peer.Message, 10), make(chan struct{}, 10)
 	host := peer.NewNet(peer.Config{
-		UUID: id.UUID{byte(from)}, Addr: "a:6030",
+		UUID: id.UUID{byte(from)}, Addr: "a:6030", Offer: peer.Offer{Start: peer.Start{Boot: 1, Nonce: from}}, // one start, whoever asks
 		OnFrame: func(_ peer.Remote, _ peer.Class, msgs []peer.Message) {
 			for _, m := range msgs {
 				answers <- m

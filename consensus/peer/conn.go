@@ -54,6 +54,9 @@ type conn struct {
 	done    chan struct{} // closed when both goroutines have ended
 	closing chan struct{} // closed by fail
 
+	finishing chan struct{} // closed by finish
+	finish    func()        // ends the connection once everything queued is written
+
 	mu struct {
 		sync.Mutex
 		queue  []queued
@@ -82,7 +85,7 @@ type control struct {
 func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn {
 	c := &conn{
 		Conn: nc, session: s, host: n, addr: addr, round: keepAlive,
-		done: make(chan struct{}), closing: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}), closing: make(chan struct{}), finishing: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	if arbitrator && s.remote.Cluster != 0 {
 		c.round = keepAliveArbitrator
@@ -92,6 +95,7 @@ func newConn(n *Net, nc net.Conn, s session, addr string, arbitrator bool) *conn
 		size = 16 << 10 // what is larger is read past the buffer
 	}
 	c.buf = bufio.NewReaderSize(countingReader{nc, &c.got}, size)
+	c.finish = sync.OnceFunc(func() { close(c.finishing) })
 	if s.class == classCalls {
 		c.calls.init()
 	}
@@ -192,6 +196,13 @@ func (c *conn) write() error {
 		}
 		if len(buf) == 0 {
 			select {
+			case <-c.finishing:
+				return errClosed
+			default:
+			}
+			select {
+			case <-c.finishing:
+				continue // and look once more for what is queued
 			case <-c.wake:
 				continue
 			case <-c.closing:

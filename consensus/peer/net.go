@@ -19,11 +19,12 @@ import (
 const (
 	handshakeWithin = 5 * time.Second
 	dialWithin      = time.Second
-	maxUnproved     = 64               // accepted connections in the handshake; beyond, the oldest is closed
-	maxGuests       = 64               // guest connections
-	guestLife       = 60 * time.Second // of a guest connection
-	maxHosts        = 64               // directories of one cluster with connections to an arbitrator
-	noiseEvery      = 10 * time.Second // between log lines about strangers
+	maxUnproved     = 64                     // accepted connections in the handshake; beyond, the oldest is closed
+	maxGuests       = 64                     // guest connections
+	guestLife       = 60 * time.Second       // of a guest connection
+	maxHosts        = 64                     // directories of one cluster with connections to an arbitrator
+	noiseEvery      = 10 * time.Second       // between log lines about strangers
+	lastWordsWithin = 100 * time.Millisecond // to write what is queued when a Net stops: a goodbye
 )
 
 // classCalls is the class of the connection for calls. It is the carrier's own:
@@ -112,7 +113,8 @@ func (n *Net) Run(ctx context.Context, l net.Listener) error {
 	return context.Cause(ctx)
 }
 
-// stop lets no further connection in and ends those there are.
+// stop lets no further connection in and ends those there are, once what is
+// queued is written or had time to be.
 func (n *Net) stop() {
 	n.mu.Lock()
 	n.mu.stopped = true
@@ -128,7 +130,18 @@ func (n *Net) stop() {
 	for _, nc := range unproved {
 		nc.Close()
 	}
+	lastWords := time.NewTimer(lastWordsWithin)
+	defer lastWords.Stop()
 	for _, c := range serving {
+		c.finish()
+	}
+	for _, c := range serving {
+		select {
+		case <-c.done:
+			continue
+		case <-lastWords.C:
+			lastWords.Reset(0) // the others have had their time, too
+		}
 		c.fail(errClosed)
 	}
 }
