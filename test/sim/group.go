@@ -195,8 +195,22 @@ func (g *group) learn(r *replica, i id.Index, x *entry, by id.Term) {
 	if err != nil {
 		w.fail("face", "group %d: membership entry %d: %v", g.id, i, err)
 	}
+	g.checkChange(i, x, c)
 	w.tracef("group %d: members %v, outgoing %v, learners %v", g.id, c.in, c.out, c.learners)
 	g.configs = append(g.configs, c)
+}
+
+// checkChange checks who made a change: a leader never removes itself (R21), and
+// a joint change is ended by one who stays (R22).
+func (g *group) checkChange(i id.Index, x *entry, next *config) {
+	leader, was := g.leaders[x.term], g.current()
+	switch {
+	case leader == 0:
+	case next.joint() && !was.joint() && slices.Contains(was.in, leader) && !slices.Contains(next.in, leader):
+		g.w.fail("R21", "group %d: replica %d, which leads in term %d, removes itself with entry %d", g.id, leader, x.term, i)
+	case was.joint() && !next.joint() && !slices.Contains(was.in, leader):
+		g.w.fail("R22", "group %d: replica %d ends with entry %d the change that leaves it out", g.id, leader, i)
+	}
 }
 
 // ---- I1, I3: leaders ----

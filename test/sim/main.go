@@ -28,7 +28,7 @@ func main() {
 	flag.Uint64Var(&o.seed, "seed", 0, "run only this seed")
 	flag.BoolVar(&o.trace, "trace", false, "tell the one seed step by step")
 	flag.IntVar(&o.procs, "procs", 0, "processes; default: one for each processor")
-	flag.StringVar(&o.record, "record", "", "append range, commit and time to this `file`")
+	flag.StringVar(&o.record, "record", "docs/benchmarks/sim.md", "append range, commit and time of a range that passed to this `file`; empty: don't")
 	flag.StringVar(&o.saved, "saved", "test/sim/seeds.txt", "`file` of every seed that ever failed")
 	flag.BoolVar(&o.keepGoing, "all", false, "do not stop at the first failing seed")
 	list := flag.Bool("list", false, "list the scenarios")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -198,7 +199,7 @@ func runProcesses(o options) error {
 			err = fmt.Errorf("seeds failed: %w", e)
 		}
 	}
-	if o.record != "" && err == nil {
+	if o.record != "" && o.budget == 0 && err == nil {
 		return record(o, time.Since(start))
 	}
 	return err
@@ -237,9 +238,17 @@ func runSaved(name string) error {
 	return nil
 }
 
-// record appends one line about a finished range.
+const recordTitle = `# Simulated seeds
+
+Ranges that passed, by ` + "`make sim FROM= SEEDS=`" + `.
+
+| when | seeds | took | commit |
+| --- | --- | --- | --- |
+`
+
+// record appends one line about a range that passed.
 func record(o options, took time.Duration) error {
-	commit, err := exec.Command("git", "rev-parse", "--short", "HEAD").Output()
+	commit, err := exec.Command("git", "describe", "--always", "--dirty", "--exclude", "*").Output()
 	if err != nil {
 		return fmt.Errorf("ask git for the commit: %w", err)
 	}
@@ -247,14 +256,12 @@ func record(o options, took time.Duration) error {
 	if err != nil {
 		return fmt.Errorf("open the record: %w", err)
 	}
-	what := fmt.Sprintf("%d to %d", o.from, o.from+o.seeds-1)
-	if o.budget > 0 {
-		what = fmt.Sprintf("from %d for %v", o.from, o.budget)
+	if info, e := f.Stat(); e == nil && info.Size() == 0 {
+		_, err = f.WriteString(recordTitle)
 	}
-	_, err = fmt.Fprintf(f, "| %s | seeds %s | 0 failed | %.0f s | %s |\n",
-		time.Now().UTC().Format("2006-01-02 15:04"), what, took.Seconds(), strings.TrimSpace(string(commit)))
-	if e := f.Close(); err == nil {
-		err = e
+	if err == nil {
+		_, err = fmt.Fprintf(f, "| %s | %d to %d | %.0f s | %s |\n",
+			time.Now().UTC().Format("2006-01-02 15:04"), o.from, o.from+o.seeds-1, took.Seconds(), strings.TrimSpace(string(commit)))
 	}
-	return err
+	return errors.Join(err, f.Close())
 }

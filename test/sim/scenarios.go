@@ -605,7 +605,8 @@ func lostReplica(w *world) {
 
 // ledByWhoLeaves is R10b: in the middle of a replacement the leader dies and the
 // replica that is to leave is elected. What it tells the witness must be on
-// somebody who stays, or the others could never win its vote.
+// somebody who stays, or the others could never win its vote. Nor may it end the
+// change (R22): it hands over.
 func ledByWhoLeaves(w *world) {
 	g, l, f := w.groups[0], w.lead(), w.follow()
 	c := w.newHost("C")
@@ -621,7 +622,9 @@ func ledByWhoLeaves(w *world) {
 	w.run(2 * ms)
 	l.powerOff()
 	w.closely(3*sec, func() bool { _, voted := g.votes[ballot{r, g.newest + 1}]; return voted })
-	w.net.cut(&f.box, &c.box) // its vote arrives, what it would hear next does not
+	if w.chance(0.5) {
+		w.net.cut(&f.box, &c.box) // its vote arrives, what it would hear next does not
+	}
 	w.run(400 * ms)
 	f.powerOff()
 	w.heal(f)

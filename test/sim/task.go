@@ -102,7 +102,7 @@ func (g *group) exchange(add []id.Replica, remove ...id.Replica) func() bool {
 			return true
 		}
 		if l := g.leader(); l != nil && !now.joint() {
-			if slices.Contains(remove, l.replicas[g.id].id) {
+			if slices.Contains(remove, l.replicas[g.id].id) && g.w.chance(0.8) { // else it must refuse (R21)
 				g.handFrom(l, remove)
 				return false
 			}
