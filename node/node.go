@@ -38,6 +38,7 @@ type Node struct {
 	sightings *host.Sightings
 	wal       *wal.Log
 	writer    *wal.Writer
+	space     *space
 	net       *peer.Net
 	groups    *consensus.Host
 	host      *host.Host
@@ -116,9 +117,14 @@ func (n *Node) close() {
 func (n *Node) build() {
 	c, log := n.config, n.log
 	who := n.record.Identity()
+	n.space = &space{
+		dir: c.DataDir, log: log,
+		replicas: func() int { return len(n.host.Shards()) },
+		tell:     func(full bool) { n.groups.DiskSpace(full) },
+	}
 	n.writer = wal.NewWriter(n.wal, wal.WriterConfig{
 		Done: func(seq uint64) { n.groups.Durable(seq) },
-		Full: func(full bool) { n.groups.DiskSpace(full) },
+		Full: n.space.logFull,
 		Log:  log,
 	})
 	n.net = peer.NewNet(peer.Config{
@@ -154,6 +160,7 @@ func (n *Node) start() {
 	n.parts.start("network", n.runNet)
 	n.parts.start("sightings", func(ctx context.Context) error { return n.sightings.Run(ctx, n.wal.Changed, n.net.TellSequence) })
 	n.parts.start("groups", n.groups.Run)
+	n.parts.start("disk space", n.space.run)
 	n.parts.start("host", n.host.Run)
 	n.parts.start("doors", n.runDoors)
 }
