@@ -27,6 +27,9 @@ const (
 
 // openStore opens the Badger instance of a replica.
 func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
+	if err := removeEmptyLogs(dir); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	}
 	opts := badger.DefaultOptions(dir)
 	opts.SyncWrites = false // Checkpoint is what makes things durable
 	opts.DetectConflicts = false
@@ -62,6 +65,38 @@ func (l badgerLog) say(level slog.Level, format string, args []any) {
 	}
 }
 
+// removeEmptyLogs removes the logs of length zero in a store that nobody has
+// open: Badger refuses to open a store with one. It makes a log empty and then
+// stretches it, and cuts one to nothing before it removes it, so a process that
+// dies in between leaves one behind. Nothing was ever in it, or a table that was
+// synced has it.
+func removeEmptyLogs(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("list store: %w", err)
+	}
+	for _, name := range names {
+		if !isLog(name.Name()) {
+			continue
+		}
+		info, err := name.Info()
+		if err == nil && info.Size() == 0 {
+			err = os.Remove(filepath.Join(dir, name.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("remove empty log: %w", err)
+		}
+	}
+	return nil
+}
+
+// isLog reports whether a file of a store is the log of a memtable or a value
+// log.
+func isLog(name string) bool {
+	ext := filepath.Ext(name)
+	return ext == ".mem" || ext == ".vlog"
+}
+
 // syncStore makes everything that was committed before the call survive a
 // power cut. Badger's own Sync leaves out memtables that wait to be written
 // out, so a newer one could survive an older one; here every log of a memtable
@@ -73,7 +108,7 @@ func syncStore(dir string) error {
 		return fmt.Errorf("list store: %w", err)
 	}
 	for _, name := range names {
-		if ext := filepath.Ext(name.Name()); ext != ".mem" && ext != ".vlog" {
+		if !isLog(name.Name()) {
 			continue
 		}
 		if err := syncFile(filepath.Join(dir, name.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
