@@ -65,7 +65,6 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 			return nil, fmt.Errorf("apply entry %d of group %d: %w", e.Index, v.cfg.Group, err)
 		}
 		results[i] = outcomes
-		v.replayed.Store(uint64(e.Index))
 	}
 	if err := a.forget(); err != nil {
 		return nil, err
@@ -77,6 +76,9 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 		return nil, fmt.Errorf("apply to group %d: %w", v.cfg.Group, err)
 	}
 	v.setPosition(a.at)
+	if n := len(entries); n > 0 { // not before it is in the store: see Checkpoint
+		v.replayed.Store(uint64(entries[n-1].Index))
+	}
 	v.tidy.wake()
 	return results, nil
 }
@@ -552,9 +554,7 @@ func (a *applier) block(t *Table, in *insertTable, block []byte) (rows int, err 
 			return 0, err
 		}
 	}
-	if h.rows < smallRows {
-		a.v.tidy.note(t, h.first)
-	}
+	a.v.tidy.note(t, &h)
 	return h.rows, a.b.set(appendBlockKey(a.b.key(), t.id, h.first, v, a.v.cfg.Cluster), block)
 }
 

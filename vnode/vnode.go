@@ -87,7 +87,7 @@ type Vnode struct {
 
 	// applied is written by Apply, and read by everybody.
 	applied  atomic.Pointer[position]
-	replayed atomic.Uint64 // last index that Apply was given since Open
+	replayed atomic.Uint64 // last index that Apply has put into the store since Open
 	// checkpointed is the last checkpoint; written by Checkpoint.
 	checkpointed atomic.Pointer[position]
 	// forgettable is from which entry on ids had to be known at the checkpoint

@@ -1,0 +1,86 @@
+package vnode
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// TestEmptyStoreFiles opens a store in which a process died between two system
+// calls: Badger makes a log with length zero and then stretches it, and cuts one
+// to length zero before it removes it.
+func TestEmptyStoreFiles(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	v := openTest(t, cfg, nil)
+	applyCuts(t, v, 1, 3)
+	want := mustDigest(t, v)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00009.mem", "000009.vlog"} {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := mustDigest(t, openTest(t, cfg, nil)); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// applyCuts applies entries first to last of the log of cutEntry.
+func applyCuts(t testing.TB, v *Vnode, first, last id.Index) {
+	t.Helper()
+	for index := first; index <= last; index++ {
+		if _, err := v.Apply([]consensus.Entry{cutEntry(index)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCheckpointOfHalfAReplay makes a checkpoint while a replay has taken
+// entries that are not in the store yet: they don't count.
+func TestCheckpointOfHalfAReplay(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	v := openTest(t, cfg, nil)
+	applyCuts(t, v, 1, 10)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	forgetMark(t, cfg.Dir)
+	v = openTest(t, cfg, nil)
+	applyCuts(t, v, 1, 4)
+	broken := consensus.Entry{Index: 11, Term: 1, Data: []byte{0xff}}
+	if _, err := v.Apply([]consensus.Entry{cutEntry(5), cutEntry(10), broken}); err == nil {
+		t.Fatal("a broken entry was applied")
+	}
+	if v.settled() {
+		t.Error("the replica takes itself for replayed")
+	}
+	if n, err := v.Checkpoint(context.Background()); n != 4 || err != nil {
+		t.Errorf("got checkpoint %d, %v, want 4", n, err)
+	}
+}
+
+// forgetMark makes a store look as if it had not been closed.
+func forgetMark(t *testing.T, dir string) {
+	t.Helper()
+	db, err := openStore(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBatch(db)
+	if err := b.delete([]byte{keyMark}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
