@@ -76,8 +76,9 @@ type Master struct {
 
 	// ---- owned by Run ----
 	running map[string]bool      // actions under way
-	retry   map[string]time.Time // actions that failed, not before
-	failed  map[string]string    // their last errors, each logged once
+	retry   map[string]time.Time // actions that ended, not before
+	again   time.Time            // the first of those that the last look wanted
+	failed  map[string]failure   // their last errors
 	pushed  map[id.Host]id.Index // newest View that a host has confirmed
 	warned  bool                 // that even groups have no arbitrator
 	done    chan outcome
@@ -90,6 +91,13 @@ type outcome struct {
 	err   error
 	after func() // run by the loop when err is nil
 	quiet bool   // a failure is no news
+}
+
+// failure is why an action has not succeeded. It is news once it has happened
+// twice: the first time the other side may just not be connected yet.
+type failure struct {
+	err  string
+	said bool
 }
 
 // NewMaster makes the master of m's host. Call Run.
@@ -131,20 +139,20 @@ func (s *Master) lead(ctx context.Context, term id.Term) {
 		s.wait.Wait()
 		s.log.Info("mnode master no more", "term", term)
 	}()
-	tick := time.NewTicker(s.cfg.Interval)
-	defer tick.Stop()
+	again := time.NewTimer(s.cfg.Interval)
+	defer again.Stop()
 	for {
 		changed := s.mnode.Watch()
 		if now, leads := s.mnode.Leads(); !leads || now != term {
 			return
 		}
-		s.look(ctx)
+		again.Reset(s.look(ctx))
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
 		case <-s.wake:
-		case <-tick.C:
+		case <-again.C:
 		case o := <-s.done:
 			s.finish(o)
 		}
@@ -154,7 +162,7 @@ func (s *Master) lead(ctx context.Context, term id.Term) {
 // begin forgets what the last leadership knew: only the log counts.
 func (s *Master) begin(term id.Term) {
 	s.log.Info("mnode master", "term", term)
-	s.running, s.retry, s.failed = map[string]bool{}, map[string]time.Time{}, map[string]string{}
+	s.running, s.retry, s.failed = map[string]bool{}, map[string]time.Time{}, map[string]failure{}
 	s.pushed, s.warned = map[id.Host]id.Index{}, false
 	s.done = make(chan outcome, maxActions) // never blocks: at most maxActions are under way
 	s.mu.Lock()
@@ -168,9 +176,11 @@ func (s *Master) begin(term id.Term) {
 	s.heardLocked()
 }
 
-// look plans and starts what is not under way yet.
-func (s *Master) look(ctx context.Context) {
+// look plans and starts what is not under way yet. It returns when to look again
+// at the latest.
+func (s *Master) look(ctx context.Context) time.Duration {
 	now := time.Now()
+	s.again = now.Add(s.cfg.Interval)
 	v := s.mnode.View()
 	s.arbitratorAnswers(ctx, now, v)
 	facts := s.Facts()
@@ -180,7 +190,7 @@ func (s *Master) look(ctx context.Context) {
 	}
 	for i := range tasks {
 		if tasks[i].Waiting == "" {
-			tasks[i].Waiting = s.failed[Change{Group: tasks[i].Group}.key()]
+			tasks[i].Waiting = s.failed[Change{Group: tasks[i].Group}.key()].err
 		}
 	}
 	s.mu.Lock()
@@ -188,6 +198,7 @@ func (s *Master) look(ctx context.Context) {
 	s.mu.Unlock()
 	s.push(ctx, now, v, &facts)
 	s.warnEven(v)
+	return s.again.Sub(now)
 }
 
 // warnEven says once what an even number of replicas is worth without an
@@ -203,7 +214,13 @@ func (s *Master) warnEven(v *View) {
 // start runs one action in a goroutine of its own unless it is under way, has
 // just failed, or too many are.
 func (s *Master) start(ctx context.Context, now time.Time, key string, act func(context.Context) (func(), error)) {
-	if s.running[key] || len(s.running) >= maxActions || now.Before(s.retry[key]) {
+	if s.running[key] || len(s.running) >= maxActions {
+		return // its end, or another's, makes the loop look again
+	}
+	if at := s.retry[key]; now.Before(at) {
+		if at.Before(s.again) {
+			s.again = at
+		}
 		return
 	}
 	s.running[key] = true
@@ -261,10 +278,10 @@ func (s *Master) finish(o outcome) {
 	delete(s.running, o.key)
 	if o.err == nil {
 		s.retry[o.key] = time.Now().Add(repeatAfter)
-		if _, was := s.failed[o.key]; was {
-			delete(s.failed, o.key)
+		if s.failed[o.key].said {
 			s.log.Info("cluster change goes on", "what", o.key)
 		}
+		delete(s.failed, o.key)
 		if o.after != nil {
 			o.after()
 		}
@@ -275,10 +292,14 @@ func (s *Master) finish(o outcome) {
 	if errors.Is(o.err, context.Canceled) || o.quiet {
 		return
 	}
-	if was := s.failed[o.key]; was != o.err.Error() {
-		s.failed[o.key] = o.err.Error()
+	was, now := s.failed[o.key], failure{err: o.err.Error(), said: true}
+	switch {
+	case was.err != now.err:
+		now.said = false
+	case !was.said:
 		s.log.Warn("cluster change waits", "what", o.key, "err", o.err)
 	}
+	s.failed[o.key] = now
 }
 
 // forgetOld keeps the pacing of past actions from growing for ever.

@@ -22,7 +22,7 @@ func TestHostsFoundAndJoinACluster(t *testing.T) {
 		b.move() // nobody is there to let it in yet
 		a.move()
 		w.until("cluster born", func() bool { return a.View().Cluster.ID != 0 })
-		time.Sleep(5 * time.Second)
+		time.Sleep(5*time.Second + 300*time.Millisecond) // the master has just ticked
 		if got := b.Dnode(); got != 0 {
 			t.Fatalf("b is dnode %d before CREATE DNODE", got)
 		}
@@ -32,7 +32,10 @@ func TestHostsFoundAndJoinACluster(t *testing.T) {
 		if took := w.until("b is in", func() bool { return b.Dnode() == 2 }); took > time.Second {
 			t.Errorf("b was let in after %v, want at most 1s", took)
 		}
-		w.until("both vote for the metadata, and the arbitrator", func() bool { return votes(b, id.Mnode) == 3 })
+		took := w.until("both vote for the metadata, and the arbitrator", func() bool { return votes(b, id.Mnode) == 3 })
+		if took > 600*time.Millisecond {
+			t.Errorf("the metadata was on both and the arbitrator %v after b was in, want well under 1s", took)
+		}
 		w.until("record says so", func() bool {
 			g, _ := b.View().Group(id.Mnode)
 			return len(g.Members) == 3 && !g.Members[1].Joining && !g.Members[2].Joining

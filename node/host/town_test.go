@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -25,6 +26,7 @@ import (
 const (
 	addrA, addrB, addrC, addrW = "a:6030", "b:6030", "c:6030", "w:6042"
 	frameTime                  = 100 * time.Microsecond
+	dialTime                   = 10 * time.Millisecond // until a house is connected to the arbitrator
 )
 
 // town is a few hosts and an arbitrator in one bubble of fake time: the real
@@ -62,6 +64,7 @@ type house struct {
 	uuid     id.UUID
 	identity peer.Identity
 	peers    []peer.Peer
+	tower    time.Time // since when the arbitrator is among them
 	handlers map[string]registered
 	*Host
 	groups *consensus.Host
@@ -121,6 +124,7 @@ func (h *house) move() {
 	groups = consensus.New(consensus.DefaultConfig(), record.Identity().UUID, consensus.Log{LogReader: file, Appender: writer}, h, log)
 	h.mu.Lock()
 	h.uuid, h.identity, h.peers, h.handlers = record.Identity().UUID, peer.Identity{}, nil, map[string]registered{}
+	h.tower = time.Time{}
 	h.mu.Unlock()
 	cfg := Config{
 		DataDir: h.dir, EndPoint: h.addr, FirstEP: h.first, SecondEP: addrB, Arbitrator: addrW,
@@ -264,6 +268,11 @@ func (h *house) SetPeers(peers []peer.Peer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.peers = peers
+	if !slices.ContainsFunc(peers, func(p peer.Peer) bool { return p.Arbitrator }) {
+		h.tower = time.Time{}
+	} else if h.tower.IsZero() {
+		h.tower = time.Now()
+	}
 }
 
 func (h *house) Handle(method string, guests bool, run peer.Handler) {
@@ -291,6 +300,12 @@ func (h *house) Links() []peer.Link {
 // reachesTower reports whether the arbitrator answers this house, with a given
 // directory or, for a guest, with any.
 func (h *house) reachesTower(u id.UUID) bool {
+	h.mu.Lock()
+	since := h.tower
+	h.mu.Unlock()
+	if !u.IsZero() && (since.IsZero() || time.Since(since) < dialTime) {
+		return false
+	}
 	w := h.town
 	w.mu.Lock()
 	defer w.mu.Unlock()

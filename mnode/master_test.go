@@ -1,0 +1,58 @@
+package mnode
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// shaky is an Outside on which the first proposal fails. Nothing else of it is
+// used while a cluster has one host.
+type shaky struct {
+	Outside
+	proposed []time.Time
+}
+
+func (o *shaky) Propose(context.Context, id.Group, []byte) (any, error) {
+	o.proposed = append(o.proposed, time.Now())
+	if len(o.proposed) == 1 {
+		return nil, errors.New("not this time")
+	}
+	return Result{}, nil
+}
+
+func (o *shaky) Linked(id.UUID) bool { return true }
+
+// An action that fails is tried again after retryAfter, also when nothing else
+// happens that would make the master look.
+func TestFailedActionIsTriedAgainSoon(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := openTest(t, dir)
+		applyAll(t, m, 2, Found{Cluster: 7, Name: "plant", EndPoint: "a:6030", UUID: uuidA, RootHash: testHash})
+		out := &shaky{}
+		cfg := MasterConfig{Self: uuidA, NumOfMnodes: 1, Arbitrator: "w:6042", Interval: time.Hour}
+		s := NewMaster(cfg, m, out, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = s.Run(ctx)
+		}()
+		m.LeaderChanged(2, uuidA, true)
+		time.Sleep(2 * retryAfter)
+		cancel()
+		<-ended
+		if len(out.proposed) < 2 {
+			t.Fatalf("SetArbitrator was proposed %d times, want again after %v", len(out.proposed), retryAfter)
+		}
+		if waited := out.proposed[1].Sub(out.proposed[0]); waited != retryAfter {
+			t.Errorf("tried again after %v, want %v", waited, retryAfter)
+		}
+	})
+}
