@@ -242,6 +242,7 @@ func (m *Machine) linkChanged(e Link) {
 	switch e.State {
 	case LinkUp:
 		m.peer(e.Peer).refused = false
+		m.resumeEnrolments(e.Peer)
 	case LinkRefused:
 		m.gone(e.Peer)
 	}

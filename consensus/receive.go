@@ -160,6 +160,16 @@ func (m *Machine) sendEnrolment(e *enrolment) {
 	})
 }
 
+// resumeEnrolments asks an arbitrator again that was not connected when it was
+// asked.
+func (m *Machine) resumeEnrolments(witness id.UUID) {
+	for i := range m.enrolments {
+		if e := &m.enrolments[i]; e.Witness == witness {
+			m.sendEnrolment(e)
+		}
+	}
+}
+
 func (m *Machine) repeatEnrolments() {
 	for i := range m.enrolments {
 		if e := &m.enrolments[i]; m.now-e.sentAt >= repeatEnrolment {
