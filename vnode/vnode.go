@@ -282,6 +282,11 @@ func (v *Vnode) checkpoint(ctx context.Context) (id.Index, error) {
 	if err := b.commit(); err != nil {
 		return 0, err
 	}
+	// The mark must last before the log knows of the checkpoint: a log with
+	// nothing to replay could not tell this replica that nothing is missing.
+	if err := syncStore(v.cfg.Dir); err != nil {
+		return 0, fmt.Errorf("mark checkpoint of group %d: %w", v.cfg.Group, err)
+	}
 	v.tidy.forget(gone)
 	for _, g := range gone {
 		v.catalog.forget(g)

@@ -70,16 +70,25 @@ func (v *Volume) Dir() string { return v.dir }
 // Cut cuts the power: from now on every operation fails.
 func (v *Volume) Cut(how How) {
 	v.t.Helper()
-	const ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	f, err := os.Open(v.dir)
-	if err != nil {
+	if err := Cut(v.dir, how); err != nil {
 		v.t.Fatal(err)
+	}
+}
+
+// Cut cuts the power of the file system that dir lies on: for a process that
+// must do so itself, at an exact moment.
+func Cut(dir string, how How) error {
+	const ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
 	}
 	defer f.Close()
 	flags := uint32(how)
 	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&flags))); errno != 0 {
-		v.t.Fatalf("cut the power: %v", errno)
+		return fmt.Errorf("cut the power: %w", errno)
 	}
+	return nil
 }
 
 // Restore gives the power back. Nobody may have a file open.
