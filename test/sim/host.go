@@ -188,10 +188,26 @@ func (h *host) send(e consensus.Send) {
 		h.said(to, &e.Messages[i])
 	}
 	h.w.fold(2, uint64(h.at), uint64(to.at), uint64(len(e.Messages)))
-	messages := append([]peer.Message(nil), e.Messages...)
-	h.w.net.send(&h.box, to, e.Class, func() {
-		h.w.deliver(&h.box, to, e.To, messages)
-	})
+	frame := h.w.frame(e.Messages)
+	h.w.net.send(&h.box, to, e.Class, func() { h.w.deliver(&h.box, to, e.To, frame()) })
+}
+
+// frame is what the carrier makes of messages: in one run of eight the bytes that
+// go over a real wire, decoded at each arrival; else the messages themselves,
+// which nobody may change.
+func (w *world) frame(messages []peer.Message) func() []peer.Message {
+	if !w.wire {
+		kept := append([]peer.Message(nil), messages...)
+		return func() []peer.Message { return kept }
+	}
+	bytes := peer.AppendMessages(nil, messages)
+	return func() []peer.Message {
+		decoded, err := peer.DecodeMessages(bytes)
+		if err != nil {
+			w.fail("wire", "a frame of %d messages can't be decoded: %v", len(messages), err)
+		}
+		return decoded
+	}
 }
 
 // deliver brings a frame to whoever has the address now.

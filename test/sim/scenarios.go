@@ -302,6 +302,26 @@ func disks() []scenario {
 			w.wantGap(stallGap + 300*ms)
 			w.wantService(sec)
 		})},
+		{"follower-disk-full", pair(func(w *world) {
+			f := w.follow()
+			w.load.bytes = 512
+			f.store.disk.SetCapacity(f.store.disk.Used())
+			w.fault()
+			w.run(12 * sec)
+			w.wantGap(stallGap)
+			w.wantChanges(0)
+			f.store.disk.SetCapacity(0)
+			w.wantShut(10 * sec)
+		})},
+		{"leader-disk-full", pair(func(w *world) { // proposals are refused, not lost
+			l := w.lead()
+			w.load.bytes = 512
+			l.store.disk.SetCapacity(l.store.disk.Used())
+			w.run(12 * sec)
+			l.store.disk.SetCapacity(0)
+			w.wantService(3 * sec)
+			w.wantShut(10 * sec)
+		})},
 		{"both-disks-slow", pair(func(w *world) {
 			for _, h := range w.hosts {
 				h.store.slow = 600 * ms

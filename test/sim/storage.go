@@ -39,9 +39,11 @@ type storage struct {
 	syncing  bool
 	sequence uint64 // of the log when it was last looked at
 
-	slow      time.Duration // added to every sync
-	hungUntil time.Duration // no sync ends before
-	full      bool
+	slow      time.Duration     // added to every sync
+	hungUntil time.Duration     // no sync ends before
+	waiting   []consensus.Write // found no room in the log, in order
+	full      bool              // last thing told to the machine
+	stuck     bool              // the last batch met a full disk
 }
 
 // logOptions make a small log, so that a run sees segments end and come again
@@ -73,7 +75,8 @@ func (s *storage) open() bool {
 		w.fail("disk", "%s: the log's sequence went from %d to %d", s.h.name, s.sequence, seq)
 	}
 	s.log, s.durable, s.written, s.unsynced, s.flushed = log, got, copyOf(got), nil, 0
-	s.appended, s.syncing, s.sequence, s.full = 0, false, log.Sequence(), false
+	s.appended, s.syncing, s.sequence = 0, false, log.Sequence()
+	s.waiting, s.full, s.stuck = nil, false, false
 	return true
 }
 
@@ -92,27 +95,35 @@ func (s *storage) holds(g id.Group) bool { return s.written[g] != nil }
 
 // write appends, and sees to it that a sync comes.
 func (s *storage) write(e consensus.Write) {
-	w := s.h.w
-	if e.Seq != s.appended+1 {
-		w.fail("face", "%s: Write %d after %d", s.h.name, e.Seq, s.appended)
-	}
-	if err := s.log.Append(e.Ops); err != nil {
-		if errors.Is(err, wal.ErrFull) {
-			w.fail("disk", "%s: the machine appended entries to a full log", s.h.name)
-		}
-		w.fail("disk", "%s: append: %v", s.h.name, err)
-	}
-	s.appended = e.Seq
-	for i := range e.Ops {
-		w.checkOp(s.h, s.written[e.Ops[i].Group], &e.Ops[i])
-		for _, st := range steps(&e.Ops[i]) {
-			s.written.apply(st)
-			s.unsynced = append(s.unsynced, st)
-		}
-	}
+	s.waiting = append(s.waiting, e)
+	s.admit()
 	if !s.syncing {
 		s.syncing = true
-		s.h.later(w.between(time.Microsecond, 10*time.Microsecond), s.sync)
+		s.h.later(s.h.w.between(time.Microsecond, 10*time.Microsecond), s.sync)
+	}
+}
+
+// admit appends what waits, as far as there is room.
+func (s *storage) admit() {
+	w := s.h.w
+	for len(s.waiting) > 0 {
+		e := s.waiting[0]
+		if e.Seq != s.appended+1 {
+			w.fail("face", "%s: Write %d after %d", s.h.name, e.Seq, s.appended)
+		}
+		err := s.log.Append(e.Ops)
+		if errors.Is(err, wal.ErrFull) {
+			return
+		}
+		s.must("append", err)
+		s.waiting, s.appended = s.waiting[1:], e.Seq
+		for i := range e.Ops {
+			w.checkOp(s.h, s.written[e.Ops[i].Group], &e.Ops[i])
+			for _, st := range steps(&e.Ops[i]) {
+				s.written.apply(st)
+				s.unsynced = append(s.unsynced, st)
+			}
+		}
 	}
 }
 
@@ -124,8 +135,14 @@ func (s *storage) sync() {
 		s.h.later(time.Millisecond, s.sync)
 		return
 	}
+	s.admit()
 	target := s.appended
-	if !s.ok("flush", s.log.Flush()) {
+	err := s.log.Flush()
+	if s.stuck = errors.Is(err, wal.ErrFull); s.stuck {
+		s.again()
+		return
+	}
+	if !s.ok("flush", err) {
 		return
 	}
 	s.flushed = len(s.unsynced)
@@ -140,6 +157,19 @@ func (s *storage) sync() {
 	s.finish(took, target, early)
 }
 
+// again tries a full disk once more in a second, as wal.Writer does.
+func (s *storage) again() {
+	if s.watchSpace(); !s.h.up {
+		return
+	}
+	s.h.later(time.Second, func() {
+		_, err := s.log.Maintain()
+		if s.ok("maintain", err) {
+			s.sync()
+		}
+	})
+}
+
 func (s *storage) finish(wait time.Duration, target uint64, early bool) {
 	s.h.later(wait, func() {
 		w := s.h.w
@@ -152,8 +182,15 @@ func (s *storage) finish(wait time.Duration, target uint64, early bool) {
 		}
 		s.syncing = false
 		s.h.post(consensus.Written{Seq: target})
-		s.watchSpace()
-		if s.appended > target {
+		if s.watchSpace(); !s.h.up {
+			return
+		}
+		switch {
+		case len(s.waiting) > 0:
+			s.syncing = true
+			s.again()
+			return
+		case s.appended > target:
 			s.syncing = true
 			s.h.later(w.between(time.Microsecond, 10*time.Microsecond), s.sync)
 			return
@@ -202,9 +239,16 @@ func (s *storage) must(act string, err error) {
 	}
 }
 
-// watchSpace tells the machine when the log has room, and when not.
+// watchSpace tells the machine when the log has room, and when not. A full log
+// is maintained until nothing is left to be done, as wal.Writer does.
 func (s *storage) watchSpace() {
-	if full := s.log.Full(); full != s.full {
+	for did := s.full; did; {
+		var err error
+		if did, err = s.log.Maintain(); !s.ok("maintain", err) {
+			return
+		}
+	}
+	if full := s.stuck || s.log.Full(); full != s.full {
 		s.full = full
 		s.h.post(consensus.DiskSpace{Full: full})
 	}

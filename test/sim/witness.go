@@ -319,8 +319,8 @@ func (a *witness) send(e arbitrator.Send) {
 	for i := range e.Messages {
 		a.said(&e.Messages[i])
 	}
-	messages := append([]peer.Message(nil), e.Messages...)
-	a.w.net.send(&a.box, to, peer.Beats, func() { a.w.deliver(&a.box, to, e.To, messages) })
+	frame := a.w.frame(e.Messages)
+	a.w.net.send(&a.box, to, peer.Beats, func() { a.w.deliver(&a.box, to, e.To, frame()) })
 }
 
 // ---- faults ----

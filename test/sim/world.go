@@ -27,6 +27,7 @@ type world struct {
 	arbs   []*witness
 	groups []*group
 	load   load
+	wire   bool            // frames are encoded and decoded
 	gaps   []time.Duration // that a script looked at
 
 	hash  uint64    // of everything that happened, in order
@@ -48,6 +49,7 @@ func newWorld(seed uint64, trace io.Writer) *world {
 		conf: consensus.DefaultConfig(), names: map[id.UUID]*box{}, hash: 14695981039346656037, trace: trace,
 	}
 	w.net = newNetwork(w)
+	w.wire = seed%8 == 3
 	return w
 }
 
@@ -164,7 +166,7 @@ func (w *world) box(name string, isWitness bool) box {
 func (b *box) later(d time.Duration, do func()) {
 	life := b.life
 	b.w.after(d, func() {
-		if b.life == life {
+		if b.life == life && b.up {
 			do()
 		}
 	})
