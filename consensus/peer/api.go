@@ -136,6 +136,8 @@ func (e *CallError) Error() string {
 
 // The errors that a caller must tell apart.
 var (
+	// ErrSelf means that an address leads back to this very directory.
+	ErrSelf = errors.New("this is our own address")
 	// ErrUnreachable means that there is no connection: the call did not run.
 	ErrUnreachable = errors.New("not connected")
 	// ErrBroken means that the connection broke while the call was under way:

@@ -58,6 +58,9 @@ func noPeer(ctx context.Context, err error) error {
 	return err
 }
 
+// Is makes errors.Is(err, ErrSelf) work.
+func (e *refusedError) Is(target error) bool { return target == ErrSelf && e.verdict == verdictSelf }
+
 func (n *Net) hello(class Class, self Identity, meant id.UUID) hello {
 	return hello{
 		class: class, cluster: self.Cluster, host: self.Host, uuid: n.cfg.UUID, meant: meant, addr: n.cfg.Addr,
@@ -98,6 +101,7 @@ func (n *Net) welcome(nc net.Conn) {
 		var copied *copyError
 		switch {
 		case errors.Is(err, io.EOF): // a look whether the port is open
+		case errors.Is(err, ErrSelf): // whoever dialled says it
 		case errors.As(err, &copied): // Judge or OnRefusedAsCopy has heard of it
 			n.refused(err)
 		case errors.As(err, &refused):

@@ -327,6 +327,9 @@ func TestGuest(t *testing.T) {
 		if _, err := g.CallAddr(t.Context(), "nowhere:1", "hello", nil); !errors.Is(err, ErrUnreachable) {
 			t.Errorf("nowhere: %v", err)
 		}
+		if _, err := a.CallAddr(t.Context(), a.addr, "hello", nil); !errors.Is(err, ErrSelf) {
+			t.Errorf("its own address: %v, want ErrSelf", err)
+		}
 		if _, err := g.CallAddr(t.Context(), a.addr, "hello", make([]byte, maxGuestBody+1)); err == nil {
 			t.Error("a large request of a guest was taken")
 		}

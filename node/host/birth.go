@@ -201,8 +201,13 @@ func (h *Host) join(ctx context.Context) error {
 			var a joinAnswer
 			err := h.guestCall(ctx, addr, callJoin, joinRequest{EndPoint: h.cfg.EndPoint, UUID: self.UUID}, &a)
 			cancel()
-			if err == nil {
+			switch {
+			case err == nil:
 				return h.joined(a)
+			case errors.Is(err, peer.ErrSelf) && addr == h.cfg.FirstEP:
+				return fmt.Errorf("firstEp %s is this host, which calls itself %s: make firstEp agree with fqdn and serverPort", addr, h.cfg.EndPoint)
+			case errors.Is(err, peer.ErrSelf):
+				continue // secondEp is another name of this host: nobody to ask
 			}
 			h.sayWaiting(said, addr, err)
 		}

@@ -280,6 +280,22 @@ func TestFirstHostAsksBeforeItFounds(t *testing.T) {
 	})
 }
 
+// firstEp and fqdn that spell the same host differently are a typical first
+// mistake: the host would wait for itself.
+func TestFirstHostUnderAnotherName(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w := newTown(t)
+		defer w.end()
+		a := w.build(addrA, 1)
+		a.alias, a.first = "alpha:6030", "alpha:6030"
+		a.move()
+		<-a.ended
+		if a.err == nil || !strings.Contains(a.err.Error(), "alpha:6030 is this host") || !strings.Contains(a.err.Error(), addrA) {
+			t.Errorf("got %v, want both names of this host", a.err)
+		}
+	})
+}
+
 func TestSilentArbitratorDelaysABirth(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		w := newTown(t)

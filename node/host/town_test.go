@@ -57,6 +57,7 @@ type house struct {
 	dir   string
 	disk  *waltest.Disk
 	first string // firstEp in its configuration
+	alias string // another name of addr
 	edit  func(*Config)
 
 	mu       sync.Mutex
@@ -326,6 +327,9 @@ func (h *house) Call(ctx context.Context, to id.UUID, method string, req []byte)
 func (h *house) CallAddr(ctx context.Context, addr, method string, req []byte) ([]byte, error) {
 	if addr == addrW && method == callLookup && h.reachesTower(id.UUID{}) {
 		return h.town.lookup(req)
+	}
+	if addr == h.alias {
+		return nil, fmt.Errorf("%w: %w", peer.ErrUnreachable, peer.ErrSelf)
 	}
 	other := h.town.reach(h.addr, addr)
 	if other == nil {
