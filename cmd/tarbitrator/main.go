@@ -129,8 +129,8 @@ func parse(c *cli.Context) (config, error) {
 		}
 	}
 	port := c.Uint("port")
-	if port > 65534 {
-		return config{}, usageError("port %d: the highest is 65534, because the next one serves HTTP", port)
+	if port < 1 || port > 65534 {
+		return config{}, usageError("port %d: want 1 to 65534, because the next one serves HTTP", port)
 	}
 	conf := config{
 		listen:  net.JoinHostPort(c.String("bind"), strconv.FormatUint(uint64(port), 10)),

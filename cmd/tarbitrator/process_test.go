@@ -236,6 +236,7 @@ func TestRefusals(t *testing.T) {
 		{"unknown flag", []string{"--nonsense"}, 2, "--help"},
 		{"unknown command", []string{"frobnicate"}, 2, "frobnicate"},
 		{"port out of range", []string{"-p", "65535"}, 2, "65534"},
+		{"no port", []string{"-p", "0"}, 2, "want 1 to 65534"},
 		{"status of nobody", []string{"status", "-p", other}, 3, "no arbitrator answers"},
 		{"status argument", []string{"status", "x"}, 2, "takes no argument"},
 		{"version", []string{"-V"}, 0, "tarbitrator "},
