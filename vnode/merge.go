@@ -15,19 +15,27 @@ import (
 
 // merge replaces neighbouring small blocks of a table by large ones.
 func (y *tidy) merge(ctx context.Context, of objectID) error {
-	from := y.begin(of)
+	from, reach := y.begin(of)
 	t := y.v.catalog.tableOf(of)
 	if t == nil || from == math.MaxInt64 {
 		return nil
 	}
+	start := from
+	if reach >= from {
+		// A large block before the first small one may reach into it. Otherwise
+		// there is nothing there but what former merges deleted, which the store
+		// passes over one by one.
+		start = spanStart(from, t.span.Load())
+	}
 	txn := y.v.db.NewTransaction(false)
 	defer txn.Discard()
-	m := merger{y: y, t: t, schema: t.Schema(), r: newReader(txn, y.v.cfg.Cluster)}
+	m := merger{
+		y: y, t: t, schema: t.Schema(), r: newReader(txn, y.v.cfg.Cluster),
+		left: math.MaxInt64, reach: math.MinInt64,
+	}
 	defer m.r.close()
 	m.r.want(m.schema, m.schema.liveColumns())
-	// Large blocks before the first small one are of interest only if they
-	// reach into it.
-	m.r.start(t, Range{From: math.MinInt64, To: math.MaxInt64}, spanStart(from, t.span.Load()))
+	m.r.start(t, Range{From: math.MinInt64, To: math.MaxInt64}, start)
 	for {
 		if err := cmp.Or(ctx.Err(), m.r.advance()); err != nil {
 			return err
@@ -44,14 +52,11 @@ func (y *tidy) merge(ctx context.Context, of objectID) error {
 			return err
 		}
 	}
-	left := int64(math.MaxInt64)
-	if len(m.group) > 0 {
-		left = m.group[0].head.first
-	}
+	m.left = math.MaxInt64 // what comes before the last group stays as it is
 	if err := m.finish(); err != nil {
 		return err
 	}
-	y.rest(of, left)
+	y.rest(of, m.left, m.reach)
 	return nil
 }
 
@@ -68,6 +73,8 @@ type merger struct {
 	rows  int
 	bytes int
 	last  int64 // the latest timestamp of the group
+	left  int64 // where the first small block starts that a group has left
+	reach int64 // where the last large block ends that was written
 }
 
 // take adds the next block to the group, or finishes the group first. Small
@@ -115,9 +122,13 @@ func (m *merger) finish() error {
 	// grown: so every row is written a few times, not once for each merge.
 	if len(group) > 1 && group[0].head.rows > m.rows-group[0].head.rows && group[0].head.last < group[1].head.first {
 		m.rows -= group[0].head.rows
+		m.leave(&group[0].head)
 		group = group[1:]
 	}
 	if len(group) < 2 || len(group) < mergeBlocks && m.rows < mergeSmallRows {
+		for _, c := range group {
+			m.leave(&c.head)
+		}
 		return nil
 	}
 	keys := make([][]byte, len(group))
@@ -129,6 +140,15 @@ func (m *merger) finish() error {
 		return err
 	}
 	return m.replace(keys, rows, stamps)
+}
+
+// leave notes a block that stands when the pass is over.
+func (m *merger) leave(h *blockHead) {
+	if h.rows < smallRows {
+		m.left = min(m.left, h.first)
+	} else {
+		m.reach = max(m.reach, h.last)
+	}
 }
 
 // storeKey is the key under which a block was found.
@@ -183,6 +203,7 @@ func (m *merger) replace(keys [][]byte, rows *sql.Rows, stamps *rowStamps) error
 		first, last := rows.Timestamps[from], rows.Timestamps[to-1]
 		class := spanClass(first, last)
 		m.t.widen(class)
+		m.leave(&blockHead{rows: to - from, first: first, last: last})
 		// The class is written every time: an older transaction that did may
 		// be lost where this one survives.
 		err := errors.Join(

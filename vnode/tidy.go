@@ -16,7 +16,9 @@ const (
 	// smallRows is below how many rows a block is worth merging with others.
 	smallRows = 512
 	// mergeAfter is how many small blocks a table gets before they are merged.
-	mergeAfter = 64
+	// Each merge reads again what the one before left small; a scan reads up to
+	// so many small blocks of each table, in some 40 us.
+	mergeAfter = 256
 	// mergeRows and mergeBytes bound what one merge holds in memory, and make
 	// sure that it fits into one transaction.
 	mergeRows  = 4 * blockRows
@@ -62,46 +64,55 @@ func (y *tidy) wake() {
 	}
 }
 
-// smallBlocks is what is known of the small blocks of a table.
+// smallBlocks is what is known of the blocks of a table, for those of them that
+// are small.
 type smallBlocks struct {
 	count int   // since the last merge
 	from  int64 // where the first of them starts that may still be merged
+	reach int64 // where the last large block ends
 }
 
-// note counts a small block of a table.
-func (y *tidy) note(t *Table, first int64) {
+// note counts a block of a table.
+func (y *tidy) note(t *Table, h *blockHead) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	s := y.mu.small[t.id]
 	if s == nil {
-		s = &smallBlocks{from: first}
+		s = &smallBlocks{from: math.MaxInt64, reach: math.MinInt64}
 		y.mu.small[t.id] = s
 	}
-	s.from = min(s.from, first)
+	if h.rows >= smallRows {
+		s.reach = max(s.reach, h.last)
+		return
+	}
+	s.from = min(s.from, h.first)
 	if s.count++; s.count == mergeAfter {
 		y.mu.ready = append(y.mu.ready, t.id)
 	}
 }
 
-// begin takes a table's small blocks into work.
-func (y *tidy) begin(of objectID) (from int64) {
+// begin takes a table's small blocks into work. reach is where the last of its
+// large blocks ends.
+func (y *tidy) begin(of objectID) (from, reach int64) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	s := y.mu.small[of]
 	if s == nil {
-		return math.MaxInt64
+		return math.MaxInt64, math.MaxInt64
 	}
 	from = s.from
 	s.count, s.from = 0, math.MaxInt64
-	return from
+	return from, s.reach
 }
 
-// rest says where the small blocks start that a merge left.
-func (y *tidy) rest(of objectID, from int64) {
+// rest says where the small blocks start that a merge left, and where the last
+// large one ends that it made.
+func (y *tidy) rest(of objectID, from, reach int64) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	if s := y.mu.small[of]; s != nil {
 		s.from = min(s.from, from)
+		s.reach = max(s.reach, reach)
 	}
 }
 
@@ -199,7 +210,7 @@ func (y *tidy) work(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// survey counts the small blocks that a former run left.
+// survey notes the blocks that a former run left.
 func (y *tidy) survey(ctx context.Context) error {
 	txn := y.v.db.NewTransaction(false)
 	defer txn.Discard()
@@ -213,8 +224,8 @@ func (y *tidy) survey(ctx context.Context) error {
 			t = y.v.catalog.tableOf(k.table)
 		}
 		h, err := parseHead(value)
-		if err == nil && t != nil && h.rows < smallRows {
-			y.note(t, h.first)
+		if err == nil && t != nil {
+			y.note(t, &h)
 		}
 		return cmp.Or(err, ctx.Err())
 	})
