@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"hash"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ const (
 type Keeper struct {
 	users  Users
 	key    [32]byte      // of this process
+	macs   sync.Pool     // of *fingerprinter, each under key
 	secret func() []byte // of the cluster, so that a token is good on every host
 	slow   chan struct{} // a place for each slow comparison
 
@@ -63,6 +65,7 @@ type Keeper struct {
 func NewKeeper(users Users, clusterSecret func() []byte) *Keeper {
 	k := &Keeper{users: users, secret: clusterSecret, slow: make(chan struct{}, verifiers), verified: map[[32]byte]time.Time{}}
 	rand.Read(k.key[:]) // never fails (crypto/rand, Go 1.24)
+	k.macs.New = func() any { return &fingerprinter{mac: hmac.New(sha256.New, k.key[:])} }
 	return k
 }
 
@@ -114,15 +117,27 @@ func (k *Keeper) Check(ctx context.Context, user, password string) error {
 	return nil
 }
 
+// fingerprinter is an HMAC with the memory for its input. It is used again, as
+// every request needs one.
+type fingerprinter struct {
+	mac   hash.Hash
+	input []byte
+}
+
 func (k *Keeper) fingerprint(user, password, hash string) (id [32]byte) {
-	mac := hmac.New(sha256.New, k.key[:])
+	f := k.macs.Get().(*fingerprinter)
+	f.input = f.input[:0]
 	for _, part := range []string{user, password, hash} {
-		var n [8]byte
-		binary.LittleEndian.PutUint64(n[:], uint64(len(part)))
-		mac.Write(n[:])
-		mac.Write([]byte(part))
+		f.input = binary.LittleEndian.AppendUint64(f.input, uint64(len(part)))
+		f.input = append(f.input, part...)
 	}
-	mac.Sum(id[:0])
+	f.mac.Reset()
+	f.mac.Write(f.input)
+	f.input = f.mac.Sum(f.input[:0])
+	copy(id[:], f.input)
+	// The password is overwritten only in part by the sum: clear all of it.
+	clear(f.input[:cap(f.input)])
+	k.macs.Put(f)
 	return id
 }
 
