@@ -60,6 +60,7 @@ const (
 	replyAgain     = 5
 	replyCoded     = 6 // code, text
 	replyText      = 7 // text
+	replyFull      = 8
 )
 
 // encodeReply puts what a handler returned into the answer of a call.
@@ -80,6 +81,8 @@ func encodeReply(body []byte, err error) []byte {
 		return append([]byte{replyLost}, err.Error()...)
 	case errors.Is(err, consensus.ErrBusy):
 		return append([]byte{replyBusy}, err.Error()...)
+	case errors.Is(err, consensus.ErrDiskFull):
+		return append([]byte{replyFull}, err.Error()...)
 	case errors.Is(err, errAgain), errors.Is(err, consensus.ErrStopped), errors.Is(err, consensus.ErrNoGroup):
 		return append([]byte{replyAgain}, err.Error()...)
 	case errors.As(err, &coded):
@@ -108,6 +111,8 @@ func decodeReply(g id.Group, reply []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w (%s)", consensus.ErrUnknownOutcome, rest)
 	case replyBusy:
 		return nil, fmt.Errorf("%w (%s)", consensus.ErrBusy, rest)
+	case replyFull:
+		return nil, fmt.Errorf("%w (%s)", consensus.ErrDiskFull, rest)
 	case replyAgain:
 		return nil, fmt.Errorf("%w: %s", errAgain, rest)
 	case replyCoded:

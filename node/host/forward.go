@@ -234,6 +234,8 @@ func (w *way) note(err error) bool {
 	case errors.Is(err, consensus.ErrUnknownOutcome), errors.Is(err, peer.ErrBroken),
 		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		w.mayBe = true
+	case w.mayBe && (errors.Is(err, consensus.ErrBusy) || errors.Is(err, consensus.ErrDiskFull)):
+		// This try did nothing, which says nothing about the earlier one.
 	default:
 		return false
 	}

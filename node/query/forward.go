@@ -136,7 +136,8 @@ func (e *Engine) answering(run func(context.Context, id.Group, []byte) (*part, e
 			return answer, nil
 		case errors.Is(err, vnode.ErrReplaying) || errors.Is(err, vnode.ErrClosed):
 			return nil, host.Again(err)
-		case forwardable(err) || ctx.Err() != nil:
+		case forwardable(err) || ctx.Err() != nil,
+			errors.Is(err, consensus.ErrBusy), errors.Is(err, consensus.ErrDiskFull): // true now, perhaps not of an earlier try
 			return nil, err
 		}
 		code, text := e.config.Code(err)
@@ -150,11 +151,21 @@ func (e *Engine) part(ctx context.Context, r *request) (*part, error) {
 	if err == nil || !forwardable(err) {
 		return p, err
 	}
-	answer, err := e.cluster.Forward(ctx, r.group, MethodPart, r.encode())
-	if err != nil {
-		return nil, err
+	return e.forward(ctx, r.group, MethodPart, r.encode(), err)
+}
+
+// forward runs on the master of a group what has ended with first on this host,
+// under the same id. What may have been done here may have been done whatever
+// the others say, unless they know what became of it.
+func (e *Engine) forward(ctx context.Context, g id.Group, method string, body []byte, first error) (*part, error) {
+	answer, err := e.cluster.Forward(ctx, g, method, body)
+	if err == nil {
+		return decodePart(answer)
 	}
-	return decodePart(answer)
+	if errors.Is(first, consensus.ErrUnknownOutcome) && !errors.Is(err, consensus.ErrUnknownOutcome) {
+		err = fmt.Errorf("%w: %w", consensus.ErrUnknownOutcome, err)
+	}
+	return nil, err
 }
 
 // maxFanOut bounds how many groups one statement talks to at a time.
@@ -177,10 +188,8 @@ func (e *Engine) parts(ctx context.Context, r *request, groups []id.Group) ([]*p
 		})
 	}
 	all.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
+	if err := firstError(errs); err != nil {
+		return nil, err
 	}
 	return answers, nil
 }

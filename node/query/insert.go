@@ -214,18 +214,15 @@ func (e *Engine) describePart(ctx context.Context, v *vnode.Vnode, name string) 
 // known or ctx ends.
 func (e *Engine) write(ctx context.Context, b *batch) (int64, error) {
 	who := e.next(1)
+	var first error
 	if v, ok := e.cluster.Vnode(b.group); ok {
-		result, err := v.Write(ctx, vnode.Statement{ID: who, Op: vnode.Insert{Tables: b.tables}})
-		if err == nil || !forwardable(err) {
-			return result.Rows, err
+		var result vnode.Result
+		result, first = v.Write(ctx, vnode.Statement{ID: who, Op: vnode.Insert{Tables: b.tables}})
+		if first == nil || !forwardable(first) {
+			return result.Rows, first
 		}
 	}
-	body := encodeInsert(who, b)
-	answer, err := e.cluster.Forward(ctx, b.group, MethodInsert, body)
-	if err != nil {
-		return 0, err
-	}
-	p, err := decodePart(answer)
+	p, err := e.forward(ctx, b.group, MethodInsert, encodeInsert(who, b), first)
 	if err != nil {
 		return 0, err
 	}
