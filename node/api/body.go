@@ -43,6 +43,7 @@ func (s *Server) ReadBody(r *http.Request) (*Body, error) {
 		held = s.config.MaxBodyBytes
 	}
 	if held > s.config.MaxBodyBytes {
+		drain(r)
 		return nil, ErrBodyTooLong
 	}
 	if s.queuedBytes.Add(held) > s.config.MaxQueuedBytes {
@@ -52,12 +53,27 @@ func (s *Server) ReadBody(r *http.Request) (*Body, error) {
 	b := &Body{server: s, buffer: bodies.Get().(*bytes.Buffer), held: held}
 	if err := b.read(r, s.config.MaxBodyBytes); err != nil {
 		b.Release()
+		if errors.Is(err, ErrBodyTooLong) {
+			drain(r)
+		}
 		return nil, err
 	}
 	excess := b.held - int64(b.buffer.Len())
 	b.held -= excess
 	s.queuedBytes.Add(-excess)
 	return b, nil
+}
+
+// maxDrained is how much of a body that is too long is read all the same.
+const maxDrained = 16 << 20
+
+// drain reads what a client still sends: one that writes everything before it
+// reads would find its connection reset, and no answer. A client that waits to
+// be told to go on needs none of it.
+func drain(r *http.Request) {
+	if r.Header.Get("Expect") == "" {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDrained) // the answer says what is wrong, not this
+	}
 }
 
 func (b *Body) read(r *http.Request, limit int64) error {

@@ -59,6 +59,30 @@ func TestBodiesInHandAreBounded(t *testing.T) {
 	}
 }
 
+// A body that is too long is read all the same, up to a bound: the client reads
+// its answer only once it has written everything.
+func TestLongBodyIsDrained(t *testing.T) {
+	s := open(t, func(c *Config) { c.MaxBodyBytes = 10 })
+	for name, c := range map[string]struct {
+		send, left int // bytes
+		length     int64
+		expect     string
+	}{
+		"a little too long":       {send: 1 << 20, length: 1 << 20},
+		"of unknown length":       {send: 1 << 20, length: -1},
+		"more than is reasonable": {send: maxDrained + 5, left: 5, length: maxDrained + 5},
+		"not sent yet":            {send: 100, left: 100, length: 100, expect: "100-continue"},
+	} {
+		body := bytes.NewReader(make([]byte, c.send))
+		r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(body))
+		r.ContentLength = c.length
+		r.Header.Set("Expect", c.expect)
+		if _, err := s.ReadBody(r); !errors.Is(err, ErrBodyTooLong) || body.Len() != c.left {
+			t.Errorf("%s: got %v with %d bytes left, want %v with %d", name, err, body.Len(), ErrBodyTooLong, c.left)
+		}
+	}
+}
+
 // TestRunFinishesWhatItBegan: a request that is under way when the host stops
 // still gets its answer.
 func TestRunFinishesWhatItBegan(t *testing.T) {
