@@ -38,9 +38,10 @@ type Entry struct {
 	Data  []byte
 }
 
-// StateMachine is what a group replicates. Its methods are called by the
-// group's apply worker, one at a time, except Checkpoint, which may run while
-// Apply does.
+// StateMachine is what a group replicates. Apply is called with one batch at a
+// time; Checkpoint and LeaderChanged may be called while it runs; Close once
+// neither Apply nor Checkpoint runs. After an error of Apply only Close follows,
+// and LeaderChanged perhaps.
 type StateMachine interface {
 	// Apply applies entries in log order and returns one result for each, which
 	// Propose returns on the host that proposed it. After an unclean stop it is

@@ -25,7 +25,7 @@ type replica struct {
 		applied   id.Index
 		proposals map[id.Index]proposal
 		readers   []reader
-		closed    bool
+		ended     bool // closed, or an Apply has failed: nothing is applied any more
 	}
 	checkpointed id.Index // owned by Host.checkpoints
 }
@@ -58,7 +58,7 @@ func (r *replica) expect(index id.Index, term id.Term, out chan<- outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.mu.closed:
+	case r.mu.ended:
 		out <- outcome{err: ErrUnknownOutcome}
 	case index <= r.mu.applied: // a membership change that was already so
 		out <- outcome{}
@@ -72,7 +72,7 @@ func (r *replica) expectApplied(index id.Index, out chan<- outcome) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.mu.closed:
+	case r.mu.ended:
 		out <- outcome{err: ErrStopped}
 	case index <= r.mu.applied:
 		out <- outcome{}
@@ -125,17 +125,22 @@ func (r *replica) abandon(id.Term) {
 	}
 }
 
-// close answers everybody and closes the state machine.
-func (r *replica) close(log *slog.Logger) {
-	r.abandon(0)
+// end lets nothing more be applied, and answers everybody who waits for it.
+func (r *replica) end() {
 	r.mu.Lock()
-	r.mu.closed = true
+	r.mu.ended = true
 	readers := r.mu.readers
 	r.mu.readers = nil
 	r.mu.Unlock()
+	r.abandon(0)
 	for _, w := range readers {
 		w.out <- outcome{err: ErrStopped}
 	}
+}
+
+// close answers everybody and closes the state machine.
+func (r *replica) close(log *slog.Logger) {
+	r.end()
 	r.busy.Lock() // nobody is in it any more
 	defer r.busy.Unlock()
 	if err := r.sm.Close(); err != nil {
@@ -143,10 +148,10 @@ func (r *replica) close(log *slog.Logger) {
 	}
 }
 
-func (r *replica) isClosed() bool {
+func (r *replica) hasEnded() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.mu.closed
+	return r.mu.ended
 }
 
 // worker applies entries for some of the groups. Its queue is bounded by the
@@ -193,29 +198,34 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// apply runs one batch. A group whose state machine is gone is passed over.
+// apply runs one batch. A group whose state machine is gone is passed over, and
+// so is one that has failed to apply an earlier batch: it would have a hole.
 func (w *worker) apply(a Apply) {
 	r := w.host.replica(a.Group)
 	if r == nil {
 		return
 	}
+	// Until the machine has been told: a later replica of the same group must
+	// not take this one's word for its own.
+	r.busy.RLock()
+	defer r.busy.RUnlock()
+	if r.hasEnded() {
+		return
+	}
 	results, err := r.apply(a.Entries)
 	if err != nil {
 		w.host.inbox.put(Failed{Group: a.Group, Err: err})
+		r.end()
 		return
 	}
 	w.host.inbox.put(Applied{Group: a.Group, Index: a.Index})
 	r.finished(a.Entries, results, a.Index)
 }
 
+// apply calls the state machine. The caller holds busy.
 func (r *replica) apply(entries []Entry) (results []any, err error) {
 	if len(entries) == 0 {
 		return nil, nil
-	}
-	r.busy.RLock()
-	defer r.busy.RUnlock()
-	if r.isClosed() {
-		return nil, ErrStopped
 	}
 	defer func() {
 		if p := recover(); p != nil { // R5: one bad group must not kill the host
@@ -259,7 +269,7 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	r.busy.RLock()
 	defer r.busy.RUnlock()
 	r.mu.Lock()
-	idle := r.mu.closed || r.mu.applied <= r.checkpointed
+	idle := r.mu.ended || r.mu.applied <= r.checkpointed
 	r.mu.Unlock()
 	if idle || ctx.Err() != nil {
 		return
