@@ -196,7 +196,7 @@ func (d *decoder) schema() *Schema {
 			Added: uint32(d.uvarint()), Dropped: uint32(d.uvarint()),
 		}
 	}
-	return s
+	return s.complete()
 }
 
 func appendStable(dst []byte, s *Stable) []byte {

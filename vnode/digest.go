@@ -83,7 +83,7 @@ type digester struct {
 func (d *digester) table(t *Table, s *Schema) {
 	d.buf = append(d.buf, 't')
 	d.buf = appendBytes(d.buf, t.Name)
-	d.buf = appendColumns(d.buf, append([]sql.Column{s.Time}, s.Live()...))
+	d.buf = appendColumns(d.buf, s.All())
 	if t.Stable != nil {
 		d.buf = appendBytes(d.buf, t.Stable.Name)
 		d.buf = appendColumns(d.buf, t.Stable.Tags)

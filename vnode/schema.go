@@ -1,6 +1,7 @@
 package vnode
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -39,21 +40,30 @@ type Schema struct {
 	Time    sql.Column // the timestamp column
 	Columns []Column   // in order of ID, dropped ones among them
 
-	changed objectID // the statement that made this version
+	changed objectID     // the statement that made this version
+	all     []sql.Column // see All
 }
 
-// Live is the columns of the newest version, the timestamp not among them.
-func (s *Schema) Live() []sql.Column { return s.at(s.Version) }
+// All is the timestamp and then the columns of the newest version. It must not
+// be changed.
+func (s *Schema) All() []sql.Column { return s.all }
 
-// at is the columns of one version.
-func (s *Schema) at(version uint32) []sql.Column {
-	columns := make([]sql.Column, 0, len(s.Columns))
+// Live is the columns of the newest version, the timestamp not among them. It
+// must not be changed.
+func (s *Schema) Live() []sql.Column { return s.all[1:] }
+
+// complete notes what every statement asks for. It comes last in making a
+// schema.
+func (s *Schema) complete() *Schema {
+	s.all = make([]sql.Column, 1, 1+len(s.Columns))
+	s.all[0] = s.Time
 	for _, c := range s.Columns {
-		if c.in(version) {
-			columns = append(columns, c.Column)
+		if c.in(s.Version) {
+			s.all = append(s.all, c.Column)
 		}
 	}
-	return columns
+	s.all = slices.Clip(s.all)
+	return s
 }
 
 // live is the column of that name in the newest version.
@@ -72,7 +82,7 @@ func newSchema(columns []sql.Column, made objectID) *Schema {
 	for i, c := range columns[1:] {
 		s.Columns = append(s.Columns, Column{Column: c, ID: uint16(i + 1), Added: 1})
 	}
-	return s
+	return s.complete()
 }
 
 // withColumn is the next version, with one more column.
@@ -80,7 +90,7 @@ func (s *Schema) withColumn(c sql.Column, made objectID) *Schema {
 	next := &Schema{Version: s.Version + 1, Time: s.Time, changed: made}
 	next.Columns = append(append(next.Columns, s.Columns...),
 		Column{Column: c, ID: uint16(len(s.Columns) + 1), Added: s.Version + 1})
-	return next
+	return next.complete()
 }
 
 // without is the next version, without the column of that name.
@@ -92,7 +102,7 @@ func (s *Schema) without(name string, made objectID) *Schema {
 			next.Columns[i].Dropped = next.Version
 		}
 	}
-	return next
+	return next.complete()
 }
 
 // Stable is a super table: columns and tags that its child tables share.

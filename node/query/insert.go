@@ -150,7 +150,7 @@ func (e *Engine) columnsOf(ctx context.Context, db mnode.Database, g id.Group, t
 
 func knownShape(v *vnode.Vnode, target *sql.Target) (shape, bool) {
 	if t := v.Table(target.Table.Name); t != nil {
-		s := shape{columns: withTime(t.Schema())}
+		s := shape{columns: t.Schema().All()}
 		if t.Stable != nil {
 			s.tags = t.Stable.Tags
 		}
@@ -158,14 +158,10 @@ func knownShape(v *vnode.Vnode, target *sql.Target) (shape, bool) {
 	}
 	if target.Using != nil {
 		if st := v.Stable(target.Using.Table.Name); st != nil {
-			return shape{columns: withTime(st.Schema()), tags: st.Tags}, true
+			return shape{columns: st.Schema().All(), tags: st.Tags}, true
 		}
 	}
 	return shape{}, false
-}
-
-func withTime(s *vnode.Schema) []sql.Column {
-	return append([]sql.Column{s.Time}, s.Live()...)
 }
 
 // askShape asks the master of a group for the columns of a table.
@@ -205,7 +201,7 @@ func (e *Engine) describePart(ctx context.Context, v *vnode.Vnode, name string) 
 	if err != nil {
 		return nil, err
 	}
-	columns := append(withTime(src.schema), src.tags()...)
+	columns := append(src.schema.All(), src.tags()...)
 	return &part{columns: newTable(columns...).columns, affected: int64(len(src.tags()))}, nil
 }
 
@@ -259,7 +255,7 @@ func (e *Engine) writeAll(ctx context.Context, batches []batch) (*Result, error)
 		if len(stored) == 0 {
 			return nil, first
 		}
-		return nil, &PartialError{Stored: stored, Rows: result.Affected, Err: first}
+		return nil, &PartialError{Tables: stored, Rows: result.Affected, Err: first}
 	}
 	return result, nil
 }
@@ -281,7 +277,7 @@ func firstError(errs []error) error {
 // PartialError says that an INSERT over several groups was stored in some of
 // them only.
 type PartialError struct {
-	Stored []string // tables whose rows are stored
+	Tables []string // whose rows are stored
 	Rows   int64
 	Err    error // of the others
 }
@@ -289,12 +285,15 @@ type PartialError struct {
 // maxNamed bounds the tables that the text names.
 const maxNamed = 20
 
-func (p *PartialError) Error() string {
-	names, more := p.Stored, ""
+func (p *PartialError) Error() string { return p.Err.Error() + "; " + p.Stored() }
+
+// Stored says what is stored: part of every text that a client sees.
+func (p *PartialError) Stored() string {
+	names, more := p.Tables, ""
 	if len(names) > maxNamed {
-		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(p.Stored)-maxNamed)
+		names, more = names[:maxNamed], fmt.Sprintf(" and %d more", len(p.Tables)-maxNamed)
 	}
-	return fmt.Sprintf("%v; of this statement %d rows are stored, those of %s%s", p.Err, p.Rows, strings.Join(names, ", "), more)
+	return fmt.Sprintf("of this statement %d rows are stored, those of %s%s", p.Rows, strings.Join(names, ", "), more)
 }
 
 func (p *PartialError) Unwrap() error { return p.Err }
