@@ -37,7 +37,7 @@ func (s *Store) Starts() peer.Offer { return s.starts }
 
 // Judge decides whether a host's directory continues what was seen of it, and
 // remembers it if so (R42). news reports that the directory was not refused
-// before. Nothing is known of a host of which no message has come yet.
+// before. Of a host that has said nothing yet there is nothing to judge.
 func (s *Store) Judge(c id.Cluster, u id.UUID, o peer.Offer) (news bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,13 +64,17 @@ func (s *Store) Judge(c id.Cluster, u id.UUID, o peer.Offer) (news bool, err err
 	return false, nil
 }
 
-// Heard notes how far the log of a host has come.
+// Heard notes how far the log of a host has come. For a host that follows, and
+// so has nothing else to say here, it is the first that is heard of it.
 func (s *Store) Heard(from peer.Remote, sequence uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.mu.clusters[from.Cluster]
 	if k == nil {
 		return
+	}
+	if k.note(from) {
+		s.mu.unsaved[from.Cluster] = true
 	}
 	if m := k.hosts[from.Host]; m.UUID == from.UUID && m.Seen.Heard(from.Start, sequence) {
 		k.hosts[from.Host] = m

@@ -232,12 +232,21 @@ func (s *Store) Note(r peer.Remote) (wal.Op, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k := s.mu.clusters[r.Cluster]
-	if k == nil || r.Host == 0 || r.Addr == "" || len(r.Addr) > maxAddr {
+	if k == nil || !k.note(r) {
 		return wal.Op{}, false
+	}
+	delete(s.mu.unsaved, r.Cluster)
+	return wal.Op{Group: k.slot, Meta: appendCluster(nil, r.Cluster, k)}, true
+}
+
+// note reports whether r is news.
+func (k *knownCluster) note(r peer.Remote) bool {
+	if r.Host == 0 || r.Addr == "" || len(r.Addr) > maxAddr {
+		return false
 	}
 	m, known := k.hosts[r.Host]
 	if known && m.UUID == r.UUID && m.Addr == r.Addr {
-		return wal.Op{}, false
+		return false
 	}
 	if m.UUID != r.UUID {
 		m = Member{UUID: r.UUID, Seen: peer.Sighting{Start: r.Start, Highest: r.Start.Sequence}}
@@ -247,8 +256,7 @@ func (s *Store) Note(r peer.Remote) (wal.Op, bool) {
 		delete(k.hosts, slices.Min(slices.Collect(maps.Keys(k.hosts)))) // the longest gone, as numbers grow
 	}
 	k.hosts[r.Host] = m
-	delete(s.mu.unsaved, r.Cluster)
-	return wal.Op{Group: k.slot, Meta: appendCluster(nil, r.Cluster, k)}, true
+	return true
 }
 
 // ---- format (docs/format/votes.md) ----

@@ -90,6 +90,8 @@ func (s *story) do(t *testing.T, d *datadriven.TestData) string {
 		}
 		s.m, s.pending = NewMachine(DefaultConfig(), own, s.durable, records), nil
 		return s.records()
+	case "rolled-back":
+		return s.show(s.m.Step(s.now, []Event{RolledBack{Cluster: tale}}))
 	case "records":
 		return s.records()
 	default:
