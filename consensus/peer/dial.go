@@ -264,7 +264,11 @@ func (n *Net) register(c *conn) bool {
 		n.mu.accepted++
 	}
 	l.signal()
+	sequence := n.mu.sequence
 	n.mu.Unlock()
+	if c.class == Beats && sequence > 0 {
+		c.queueControl(control{kind: frameSequence, id: sequence})
+	}
 	n.wake()
 	for _, old := range closing {
 		old.fail(errReplaced)

@@ -91,6 +91,14 @@ func oldCopyStaysOutside(t *testing.T, copyDials bool) {
 		t.Errorf("host 1 remembers %+v, host 2 %+v", got, m.seen)
 	}
 	b.stop()
+	late := n.join(t, 3, self, nil)
+	late.TellSequence(7)
+	a.SetPeers([]Peer{{UUID: uuidOf(3), Addrs: []string{late.addr}}})
+	time.Sleep(time.Second)
+	if got := ofA.seen[uuidOf(3)].Highest; got != 7 {
+		t.Errorf("of host 3, which connected after it had told 7, host 1 remembers %d", got)
+	}
+	late.stop()
 	copied, m := join(first.Next(22, 19))
 	if got := m.told(); len(got) != 1 || !strings.HasPrefix(got[0], "1: old copy of the directory: start 1 had written up to 20") {
 		t.Errorf("the copy was told %q", got)

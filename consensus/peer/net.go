@@ -50,6 +50,7 @@ type Net struct {
 		sync.Mutex
 		self     Identity
 		offer    Offer
+		sequence uint64 // last told; zero: none
 		peers    []Peer // of the last SetPeers
 		links    map[linkKey]*link
 		unproved []net.Conn // oldest first
@@ -282,10 +283,11 @@ func (n *Net) gate() gate {
 	return gate{n.mu.offer, n.cfg.Judge}
 }
 
-// TellSequence tells every directory that is connected how far this one's log
-// has come, durably (R42).
+// TellSequence tells every directory that is connected, and each that connects
+// later, how far this one's log has come, durably (R42).
 func (n *Net) TellSequence(sequence uint64) {
 	n.mu.Lock()
+	n.mu.sequence = sequence
 	var beats []*conn
 	for _, l := range n.mu.links {
 		if c := l.conns[Beats]; c != nil {
