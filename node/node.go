@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
@@ -48,6 +47,7 @@ type Node struct {
 	ready     atomic.Bool // this host is a member of a cluster that has begun
 
 	oldCopy atomic.Pointer[string] // why the data directory is one; nil: it is not known to be
+	copied  chan struct{}          // closed once oldCopy is set
 	refused chan string            // capacity 1: somebody says that it is one
 
 	peers, doors net.Listener
@@ -56,7 +56,7 @@ type Node struct {
 // Run runs a host until ctx ends, then hands its groups over and stops. It
 // returns early if the host can't start, or if a part fails.
 func Run(ctx context.Context, config Config, log *slog.Logger) error {
-	n := &Node{config: config, log: log, parts: newLayers(log), refused: make(chan string, 1)}
+	n := &Node{config: config, log: log, parts: newLayers(log), copied: make(chan struct{}), refused: make(chan string, 1)}
 	if err := n.open(); err != nil {
 		n.close()
 		return err
@@ -188,11 +188,9 @@ func (n *Node) newDoors() error {
 		return nil // the reason is known
 	}
 	c := n.config
-	zone, err := time.LoadLocation(c.Timezone)
-	if c.Timezone == "" {
-		zone = time.Local
-	} else if err != nil {
-		return fmt.Errorf("timezone %s: %w", c.Timezone, err)
+	zone, err := Zone(c.Config)
+	if err != nil {
+		return err
 	}
 	n.engine = query.New(query.Config{
 		MaxWait: c.MaxRetryWaitTime, Zone: zone, Boot: n.host.Boot(),
@@ -214,9 +212,11 @@ func (n *Node) newDoors() error {
 		secret := n.host.View().Cluster.Secret
 		return secret[:]
 	})
+	statements := &timed{runner: n.engine}
 	metrics := &api.Metrics{}
 	metrics.Add(n.collect)
-	rest.New(rest.Config{RowLimit: int(c.RestfulRowLimit), StrictStatus: c.HTTPCodeServerError}, n.server, keeper, n.engine)
+	metrics.Add(statements.collect)
+	rest.New(rest.Config{RowLimit: int(c.RestfulRowLimit), StrictStatus: c.HTTPCodeServerError}, n.server, keeper, statements)
 	api.Status(n.server, keeper, metrics, vnodes{n}, func() uint32 { return uint32(n.host.Dnode()) })
 	n.server.Gate(n.member)
 	return nil
@@ -242,6 +242,8 @@ func (n *Node) member(ctx context.Context) error {
 	default:
 		select {
 		case <-n.host.Started():
+		case <-n.copied:
+			return n.refusal()
 		case <-ctx.Done():
 			return errors.New("this host is starting")
 		}
@@ -254,6 +256,8 @@ func (n *Node) member(ctx context.Context) error {
 		}
 		select {
 		case <-changed:
+		case <-n.copied:
+			return n.refusal()
 		case <-ctx.Done():
 			return errors.New("the cluster is being born")
 		}

@@ -37,6 +37,7 @@ func (n *Node) becomeOldCopy(why string) {
 		return
 	}
 	n.oldCopy.Store(&why) // from here on the doors answer with it
+	close(n.copied)
 	n.net.MarkOldCopy()
 	n.net.SetPeers(nil)
 	if err := n.record.MarkOldCopy(why); err != nil {
@@ -81,6 +82,7 @@ func (n *Node) linked(r peer.Remote, s peer.LinkState) {
 // is, and the network, where it says so to whoever asks.
 func (n *Node) startMarked(why string) {
 	n.oldCopy.Store(&why)
+	close(n.copied)
 	n.net.MarkOldCopy()
 	n.log.Error("this host does not start: its data directory is an old copy", "text", n.refusal().Error())
 	n.parts.start("network", n.runNet)
