@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
@@ -32,6 +33,10 @@ const (
 
 // coded is implemented by the errors that know their own number.
 type coded interface{ SQLCode() uint16 }
+
+// partial is implemented by the errors of statements of which a part is stored;
+// every text says which.
+type partial interface{ Stored() string }
 
 // sentinel ties an error that other packages give to its number.
 type sentinel struct {
@@ -117,6 +122,10 @@ func Describe(err error) Failure {
 			}
 			break
 		}
+	}
+	var partly partial
+	if errors.As(err, &partly) && !strings.Contains(text, partly.Stored()) {
+		text += "; " + partly.Stored()
 	}
 	return Failure{Code: code, Text: text, Status: status, StrictStatus: strictStatus(code)}
 }

@@ -145,7 +145,7 @@ func TestWindows(t *testing.T) {
 }
 
 func TestPartialErrorNamesTables(t *testing.T) {
-	err := error(&PartialError{Stored: []string{"t1", "t2"}, Rows: 5, Err: context.DeadlineExceeded})
+	err := error(&PartialError{Tables: []string{"t1", "t2"}, Rows: 5, Err: context.DeadlineExceeded})
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "5 rows are stored, those of t1, t2") {
 		t.Errorf("got %v", err)
 	}
