@@ -82,7 +82,13 @@ func readConfig(path string) (conf.Config, []conf.Warning, error) {
 		return config, warnings, fmt.Errorf("read the name of this machine (or set fqdn): %w", err)
 	}
 	config = config.Resolve(name)
-	return config, warnings, config.Check()
+	if err := config.Check(); err != nil {
+		return config, warnings, err
+	}
+	if _, err := node.Zone(config); err != nil {
+		return config, warnings, fmt.Errorf("%s: %w", path, err)
+	}
+	return config, warnings, nil
 }
 
 // openLog is where messages go: to standard error and, if the directory of

@@ -87,6 +87,14 @@ func (l *Latency) Observe(d time.Duration) {
 	l.nanos.Add(int64(d))
 }
 
+// Count is how many durations were counted.
+func (l *Latency) Count() (n uint64) {
+	for i := range l.buckets {
+		n += l.buckets[i].Load()
+	}
+	return n
+}
+
 // Histogram adds the samples of l to the family that was started last.
 func (t *MetricText) Histogram(l *Latency, labels ...string) {
 	var total uint64

@@ -187,14 +187,16 @@ func TestHostAlone(t *testing.T) {
 func TestCommandLine(t *testing.T) {
 	h, _ := single(t)
 	host, port, _ := strings.Cut(h.http, ":")
-	bad := filepath.Join(t.TempDir(), "bad.cfg")
-	if err := os.WriteFile(bad, []byte("firstEp a:6030\nelectionTimeot 500ms\n"), 0o600); err != nil {
-		t.Fatal(err)
+	write := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
 	}
-	password := filepath.Join(t.TempDir(), "password")
-	if err := os.WriteFile(password, []byte("taosdata\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	bad := write("bad.cfg", "firstEp a:6030\nelectionTimeot 500ms\n")
+	mars := write("mars.cfg", "firstEp a:6030\ntimezone Mars/Olympus\n")
+	password := write("password", "taosdata\n")
 	_, closed, _ := strings.Cut(local(freePort(t)), ":")
 	for _, c := range []struct {
 		name string
@@ -213,6 +215,7 @@ func TestCommandLine(t *testing.T) {
 		{"status of nobody", []string{"status", "-h", host, "-P", closed}, 3, "refused"},
 		{"configuration in force", append([]string{"start", "-C"}, h.args[1:]...), 0, "numOfMnodes"},
 		{"a misspelt key", []string{"start", "-c", bad}, 2, "electionTimeout"},
+		{"an unknown time zone", []string{"start", "-C", "-c", mars}, 2, "timezone Mars/Olympus is not known"},
 		{"no configuration", []string{"start", "-c", filepath.Join(t.TempDir(), "none")}, 2, "no such file"},
 		{"a port that is taken", h.args, 1, "address already in use"},
 	} {
