@@ -505,7 +505,7 @@ func (a *applier) insert(d *decoder) (outcome, error) {
 func (a *applier) target(in *insertTable) (*Table, fault, error) {
 	if in.id != 0 {
 		t := a.v.catalog.tableOf(in.id)
-		if t == nil && !a.v.catalog.buried(in.id) {
+		if t == nil && !a.v.catalog.buriedAfter(in.id, a.pos) {
 			return nil, faultNoTable, nil
 		}
 		return t, faultNone, nil

@@ -89,6 +89,14 @@ func (c *catalog) buried(of objectID) bool {
 	return c.dead[of] != nil
 }
 
+// buriedAfter reports whether the object was dropped later in the log than at.
+func (c *catalog) buriedAfter(of, at objectID) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	g := c.dead[of]
+	return g != nil && at < g.dropped
+}
+
 // redrop moves the end of who had the name at a place in the log to there, and
 // that of its children. It returns their graves.
 func (c *catalog) redrop(name string, stable bool, at objectID) []*grave {

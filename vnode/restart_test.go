@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -82,5 +83,38 @@ func forgetMark(t *testing.T, dir string) {
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestInsertBehindADrop applies rows that were proposed by a table's id just
+// before it was dropped: they are not stored, and the answer says so, on every
+// replica, whether or not it still has the grave.
+func TestInsertBehindADrop(t *testing.T) {
+	v := openTest(t, testConfig(t.TempDir()), nil)
+	create := CreateTable{Name: "t", Columns: tableColumns(sensorColumns...)}
+	insert := appendInsertTable([]byte{1}, &insertTable{id: 1 << positionBits, blocks: 1})
+	insert = appendBytes(insert, new(encoder).appendBlock(nil, noisyRows(1), 0, 1, 1, nil))
+	drop := DropTable{Name: "t"}
+	statements := []struct {
+		kind opKind
+		body []byte
+		want fault
+	}{
+		{create.kind(), appendOp(nil, create), faultNone},
+		{opInsert, insert, faultNone},
+		{drop.kind(), appendOp(nil, drop), faultNone},
+		{opInsert, insert, faultNoTable},
+	}
+	for i, s := range statements {
+		index := id.Index(i + 1)
+		head := entryHead{first: hlc.At(testNow) + hlc.Stamp(index)<<stampShift, origin: testCluster, count: 1}
+		data := appendStatement(appendEntryHead(nil, head), s.kind, StatementID{}, s.body)
+		results, err := v.Apply([]consensus.Entry{{Index: index, Term: 1, Data: data}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := results[0].([]outcome)[0]; out.fault != s.want {
+			t.Errorf("statement %d: got %+v, want fault %d", i+1, out, s.want)
+		}
 	}
 }
