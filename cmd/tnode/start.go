@@ -47,7 +47,6 @@ func start(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	tuneMemory()
 	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: config.LogLevel()}))
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
