@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -87,8 +88,7 @@ func freePorts(n int) ([]int, error) {
 	return ports, nil
 }
 
-// start runs the process. Its own group keeps a Ctrl-C on the terminal from it:
-// the demo ends it in order.
+// start runs the process, from a thread that lives as long as it does.
 func (p *process) start() error {
 	out, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -97,15 +97,22 @@ func (p *process) start() error {
 	defer out.Close()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = attributes()
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // killed processes end with an error: that is the point
+		}
+	}()
+	if err := <-started; err != nil {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	p.cmd, p.done = cmd, make(chan struct{})
-	go func() {
-		defer close(p.done)
-		_ = cmd.Wait() // killed processes end with an error: that is the point
-	}()
+	p.cmd, p.done = cmd, done
 	return nil
 }
 
