@@ -35,7 +35,10 @@ type memory struct {
 	// entries are those with ids, by index. Of what is older than the mark and
 	// no longer counts for an entry after it nothing is kept.
 	entries []rememberedEntry
-	count   int
+	count   int // ids of all entries
+	// start is the first entry that counted when from was last asked, and before
+	// the ids of the entries before it: they have only to be looked at once.
+	start, before int
 }
 
 // remembered is the first outcome of a statement.
@@ -122,6 +125,9 @@ func (m *memory) addLocked(index id.Index, stamp hlc.Stamp, who StatementID, r r
 	at, known := m.find(index)
 	if !known {
 		m.entries = slices.Insert(m.entries, at, rememberedEntry{index: index, stamp: stamp})
+		if at < m.start {
+			m.start++
+		}
 	}
 	// An id that is there twice was used again after it had been forgotten.
 	if old, ok := m.byID[who]; ok && old.pos >= r.pos {
@@ -130,6 +136,9 @@ func (m *memory) addLocked(index id.Index, stamp hlc.Stamp, who StatementID, r r
 	m.byID[who] = r
 	m.entries[at].ids = append(m.entries[at].ids, who)
 	m.count++
+	if at < m.start {
+		m.before++
+	}
 }
 
 // load remembers the statements of a stored record.
@@ -146,16 +155,17 @@ func (m *memory) load(index id.Index, record []byte) error {
 	})
 }
 
-// from is from which entry on the next entry should remember ids.
+// from is from which entry on the next entry should remember ids. stamp is that
+// of the next entry, so it only grows, and so does from.
 func (m *memory) from(stamp hlc.Stamp) id.Index {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	count := m.count
-	for _, e := range m.entries {
-		if count <= maxRemembered && e.stamp+hlc.Stamp(RememberFor) >= stamp {
+	for ; m.start < len(m.entries); m.start++ {
+		e := &m.entries[m.start]
+		if m.count-m.before <= maxRemembered && e.stamp+hlc.Stamp(RememberFor) >= stamp {
 			return e.index
 		}
-		count -= len(e.ids)
+		m.before += len(e.ids)
 	}
 	if n := len(m.entries); n > 0 {
 		return m.entries[n-1].index + 1
@@ -191,6 +201,9 @@ func (m *memory) forget(from id.Index, most int) (gone []id.Index) {
 		e := m.entries[n]
 		gone = append(gone, e.index)
 		m.count -= len(e.ids)
+		if n < m.start {
+			m.before -= len(e.ids)
+		}
 		for _, who := range e.ids {
 			if indexOf(m.byID[who].pos) == e.index {
 				delete(m.byID, who)
@@ -199,5 +212,6 @@ func (m *memory) forget(from id.Index, most int) (gone []id.Index) {
 	}
 	clear(m.entries[:n])
 	m.entries = m.entries[n:]
+	m.start = max(0, m.start-n)
 	return gone
 }
