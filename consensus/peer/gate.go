@@ -139,10 +139,11 @@ func refused(s *session, them error, verdict string) error {
 }
 
 // refused tells the owner if a handshake has failed because the other side
-// takes this directory for an old copy.
+// takes this directory for an old copy. Who has not proved to know the secret
+// (an introduction proves nothing) is not believed.
 func (n *Net) refused(err error) {
 	var copied *copyError
-	if errors.As(err, &copied) && copied.us && n.cfg.OnRefusedAsCopy != nil {
+	if errors.As(err, &copied) && copied.us && !copied.by.Introduced && n.cfg.OnRefusedAsCopy != nil {
 		n.cfg.OnRefusedAsCopy(copied.by, copied.why)
 	}
 }

@@ -50,6 +50,12 @@ func (m *memory) config(offer Offer) func(*Config) {
 	}
 }
 
+func (m *memory) of(u id.UUID) Sighting {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen[u]
+}
+
 func (m *memory) told() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,15 +93,15 @@ func oldCopyStaysOutside(t *testing.T, copyDials bool) {
 	b, m := join(first)
 	b.TellSequence(20)
 	synctest.Wait()
-	if got := ofA.seen[uuidOf(2)]; got != (Sighting{first.Start, 20}) || m.seen[uuidOf(1)].Nonce != 11 {
-		t.Errorf("host 1 remembers %+v, host 2 %+v", got, m.seen)
+	if got, back := ofA.of(uuidOf(2)), m.of(uuidOf(1)); got != (Sighting{first.Start, 20}) || back.Nonce != 11 {
+		t.Errorf("host 1 remembers %+v, host 2 %+v", got, back)
 	}
 	b.stop()
 	late := n.join(t, 3, self, nil)
 	late.TellSequence(7)
 	a.SetPeers([]Peer{{UUID: uuidOf(3), Addrs: []string{late.addr}}})
 	time.Sleep(time.Second)
-	if got := ofA.seen[uuidOf(3)].Highest; got != 7 {
+	if got := ofA.of(uuidOf(3)).Highest; got != 7 {
 		t.Errorf("of host 3, which connected after it had told 7, host 1 remembers %d", got)
 	}
 	late.stop()
@@ -112,7 +118,7 @@ func oldCopyStaysOutside(t *testing.T, copyDials bool) {
 	}
 	copied.stop()
 	b, m = join(first.Next(23, 20))
-	if got := ofA.seen[uuidOf(2)]; got.Boot != 2 || got.Nonce != 23 || len(m.told()) > 0 || !b.Send(uuidOf(1), Beats, beat(7)) {
+	if got := ofA.of(uuidOf(2)); got.Boot != 2 || got.Nonce != 23 || len(m.told()) > 0 || !b.Send(uuidOf(1), Beats, beat(7)) {
 		t.Errorf("the true one: remembered as %+v, told %q", got, m.told())
 	}
 	b.stop()
@@ -188,5 +194,19 @@ func TestOfferGolden(t *testing.T) {
 	want, err := os.ReadFile(path)
 	if err != nil || got != string(want) {
 		t.Errorf("got %swant %s%v", got, want, err)
+	}
+}
+
+// An arbitrator that introduces itself has proved nothing: its word stops nobody.
+func TestRefusalWithoutProof(t *testing.T) {
+	told := 0
+	n := NewNet(Config{UUID: uuidOf(1), OnRefusedAsCopy: func(Remote, string) { told++ }}, Identity{}, quiet())
+	for _, introduced := range []bool{true, false} {
+		n.refused(fmt.Errorf("shake hands: %w", &copyError{by: Remote{Introduced: introduced}, us: true, why: "old"}))
+	}
+	n.refused(&copyError{them: errors.New("old")})
+	n.refused(errSecret)
+	if told != 1 {
+		t.Errorf("told %d times, want once", told)
 	}
 }

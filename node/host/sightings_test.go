@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,10 +30,11 @@ func TestSightingsAreKept(t *testing.T) {
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan struct{})
-		own, told := uint64(0), []uint64(nil)
+		var own atomic.Uint64
+		var told []uint64
 		go func() {
 			defer close(ended)
-			_ = s.Run(ctx, func() uint64 { return own }, func(n uint64) { told = append(told, n) })
+			_ = s.Run(ctx, own.Load, func(n uint64) { told = append(told, n) })
 		}()
 		remembers := func(when string, want uint64) {
 			t.Helper()
@@ -56,7 +58,7 @@ func TestSightingsAreKept(t *testing.T) {
 		s.LinkLost()
 		remembers("after the link was lost", 9)
 		s.Heard(from, 10)
-		own = 3
+		own.Store(3)
 		stop()
 		<-ended
 		remembers("after the end", 10)
