@@ -106,7 +106,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 		a.me = version{stamp: a.head.first + hlc.Stamp(i), origin: a.head.origin}
 		if !who.IsZero() {
 			if r, ok := a.v.memory.seen(who, a.pos, a.head.remember); ok {
-				outcomes[i] = outcome{Result{Rows: int64(r.rows), Existed: r.extra}, r.fault}
+				outcomes[i] = outcome{r.result(), r.fault}
 				continue
 			}
 		}

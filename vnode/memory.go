@@ -66,6 +66,15 @@ func (m *memory) seen(who StatementID, pos objectID, from id.Index) (remembered,
 	return r, ok && r.pos < pos && indexOf(r.pos) >= from
 }
 
+// Outcome is the result of a statement that this replica has applied lately
+// (R46), if it was carried out.
+func (v *Vnode) Outcome(who StatementID) (Result, bool) {
+	r, ok := v.memory.seen(who, math.MaxUint64, 0)
+	return r.result(), ok && r.fault == faultNone
+}
+
+func (r remembered) result() Result { return Result{Rows: int64(r.rows), Existed: r.extra} }
+
 // indexOf is the entry that a position lies in.
 func indexOf(pos objectID) id.Index { return id.Index(pos >> positionBits) }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -189,9 +190,20 @@ func (e *Engine) parts(ctx context.Context, r *request, groups []id.Group) ([]*p
 	}
 	all.Wait()
 	if err := firstError(errs); err != nil {
-		return nil, err
+		return nil, partly(r, answers, err)
 	}
 	return answers, nil
+}
+
+// partly is err, unless it promises that nothing was done of what some groups
+// have done.
+func partly(r *request, answers []*part, err error) error {
+	done := slices.ContainsFunc(answers, func(p *part) bool { return p != nil })
+	var nobody *host.NoMasterError
+	if r.id.IsZero() || !done || !errors.As(err, &nobody) || errors.Is(err, consensus.ErrUnknownOutcome) {
+		return err
+	}
+	return fmt.Errorf("%w: done in some groups only: %w", consensus.ErrUnknownOutcome, err)
 }
 
 // runPart runs a request on this host's replica. An error for which elsewhere

@@ -126,13 +126,18 @@ type ddl struct {
 	r  *request
 }
 
-// write proposes one operation. Its id follows from its place in the statement,
-// so that a repetition finds what the first try has done.
+// write proposes one operation.
 func (d *ddl) write(ctx context.Context, op vnode.Op, place int) error {
+	_, err := d.v.Write(ctx, vnode.Statement{ID: d.id(place), Op: op})
+	return err
+}
+
+// id is that of an operation by its place in the statement, so that a repetition
+// finds what the first try has done.
+func (d *ddl) id(place int) vnode.StatementID {
 	who := d.r.id
 	who.Seq += uint64(place)
-	_, err := d.v.Write(ctx, vnode.Statement{ID: who, Op: op})
-	return err
+	return who
 }
 
 func (d *ddl) mine(t sql.TableName) bool {
@@ -189,6 +194,10 @@ func (d *ddl) drop(ctx context.Context, q *sql.DropTable) (*part, error) {
 		case !q.Stable && d.v.Table(name) != nil:
 			op = vnode.DropTable{Name: name, IfExists: true}
 		default:
+			// It may be a repetition of a drop whose answer was lost.
+			if first, ok := d.v.Outcome(d.id(i)); ok && !first.Existed {
+				found.add(text(name))
+			}
 			continue
 		}
 		if err := d.write(ctx, op, i); err != nil {
