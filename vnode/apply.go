@@ -57,9 +57,12 @@ type applier struct {
 // []outcome, one for each of its statements.
 func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 	a := applier{v: v, b: newBatch(v.db), at: v.position()}
-	defer a.b.discard()
+	defer func() { a.b.discard() }()
 	results := make([]any, len(entries))
 	for i, e := range entries {
+		if err := a.makeRoom(len(e.Data)); err != nil {
+			return nil, err
+		}
 		outcomes, err := a.entry(e)
 		if err != nil {
 			return nil, fmt.Errorf("apply entry %d of group %d: %w", e.Index, v.cfg.Group, err)
@@ -69,11 +72,8 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 	if err := a.forget(); err != nil {
 		return nil, err
 	}
-	if err := a.b.set([]byte{keyApplied}, a.at.append(nil)); err != nil {
+	if err := a.commit(); err != nil {
 		return nil, err
-	}
-	if err := a.b.commit(); err != nil {
-		return nil, fmt.Errorf("apply to group %d: %w", v.cfg.Group, err)
 	}
 	v.setPosition(a.at)
 	if n := len(entries); n > 0 { // not before it is in the store: see Checkpoint
@@ -81,6 +81,37 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 	}
 	v.tidy.wake()
 	return results, nil
+}
+
+// transactionBytes is what one transaction takes. Badger takes a sixth more,
+// which is enough for the position and the ids that are forgotten.
+const transactionBytes = 2 << 20
+
+// makeRoom commits what there is, if an entry may not fit beside it: so that a
+// view of the store shows entries wholly or not at all. What an entry writes is
+// at most twice as long as itself; the longest, which is about long blocks, is
+// alone in its transaction and hardly longer than itself.
+func (a *applier) makeRoom(entryBytes int) error {
+	if a.b.bytes == 0 || a.b.bytes+2*entryBytes <= transactionBytes {
+		return nil
+	}
+	if err := a.commit(); err != nil {
+		return err
+	}
+	a.b = newBatch(a.v.db)
+	return nil
+}
+
+// commit puts the batch into the store, with the position that it reaches.
+func (a *applier) commit() error {
+	err := a.b.set([]byte{keyApplied}, a.at.append(nil))
+	if err == nil {
+		err = a.b.commit()
+	}
+	if err != nil {
+		return fmt.Errorf("apply to group %d: %w", a.v.cfg.Group, err)
+	}
+	return nil
 }
 
 // entry applies one entry. Its effects are the same whatever later effects the

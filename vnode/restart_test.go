@@ -118,3 +118,36 @@ func TestInsertBehindADrop(t *testing.T) {
 		}
 	}
 }
+
+// TestDigestBesideApply takes digests while a batch is applied that is too long
+// for one transaction: what they show are whole entries.
+func TestDigestBesideApply(t *testing.T) {
+	v := openTest(t, testConfig(t.TempDir()), nil)
+	applyCuts(t, v, 1, 60)
+	wants := map[id.Index]Digest{60: mustDigest(t, v)}
+	var entries []consensus.Entry
+	reference := openTest(t, testConfig(t.TempDir()), nil)
+	applyCuts(t, reference, 1, 60)
+	for index := id.Index(61); index <= 100; index++ {
+		entries = append(entries, cutEntry(index))
+		applyCuts(t, reference, index, index)
+		wants[index] = mustDigest(t, reference)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := v.Apply(entries)
+		done <- err
+	}()
+	for at := id.Index(0); at < 100; {
+		got := mustDigest(t, v)
+		if at = got.Applied; got != wants[at] {
+			t.Fatalf("got %+v, want %+v", got, wants[at])
+		}
+		if len(done) > 0 && mustDigest(t, v).Applied != 100 {
+			break
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
