@@ -18,7 +18,7 @@ type cursor struct {
 	head    blockHead
 	raw     []byte // a copy of the stored bytes
 	from    *plan
-	rows    *sql.Rows // wanted columns; see decode
+	rows    *sql.Rows // wanted columns; nil until decoded
 	stamps  rowStamps
 	decoded bool
 	at      int // next row that was not given out
@@ -53,7 +53,8 @@ type reader struct {
 	ahead  *cursor   // the next block, not yet begun
 	active []*cursor // blocks that have begun and overlap
 	free   []*cursor
-	bytes  []byte // the key where the iterator starts
+	unused []*sql.Rows // of cursors that were let go of
+	bytes  []byte      // the key where the iterator starts
 }
 
 // run is rows [lo, hi) of a block, all of which exist. Nobody else has rows
@@ -81,7 +82,9 @@ func (r *reader) want(s *Schema, columns []Column) {
 		r.wanted = append(r.wanted, c.Column)
 		r.ids = append(r.ids, c.ID)
 	}
-	r.free = nil
+	// What is at hand has the columns of the schema before.
+	r.active, r.ahead = r.active[:0], nil
+	r.free, r.unused = nil, nil
 }
 
 // seek begins with the rows of a table in a range.
@@ -183,13 +186,18 @@ func (r *reader) acquire() *cursor {
 		c.decoded, c.at = false, 0
 		return c
 	}
-	return &cursor{rows: sql.NewRows(r.wanted, 0)}
+	return &cursor{}
 }
 
-// maxFree bounds the cursors that are kept for later.
+// maxFree bounds the cursors, and the rows, that are kept for later.
 const maxFree = 64
 
+// release takes the memory of a cursor back. Nobody looks at its rows again.
 func (r *reader) release(c *cursor) {
+	if c.rows != nil && len(r.unused) < maxFree {
+		r.unused = append(r.unused, c.rows)
+	}
+	c.rows = nil
 	if len(r.free) < maxFree {
 		r.free = append(r.free, c)
 	}
@@ -199,6 +207,11 @@ func (r *reader) release(c *cursor) {
 func (r *reader) decode(c *cursor) error {
 	if c.decoded {
 		return nil
+	}
+	if n := len(r.unused); n > 0 {
+		c.rows, r.unused = r.unused[n-1], r.unused[:n-1]
+	} else {
+		c.rows = sql.NewRows(r.wanted, 0)
 	}
 	if err := r.dec.decode(c.rows, &c.stamps, &c.head, c.from.columns, c.from.want); err != nil {
 		return fmt.Errorf("decode block %d of table %d: %w", c.head.first, c.key.table, err)
