@@ -66,7 +66,12 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 		"data_dir", config.DataDir, "directory", n.record.Identity().UUID, "arbitrator", config.Arbitrator)
 	n.start()
 	err := n.serve(ctx)
-	n.shutDown(ctx)
+	if err != nil {
+		log.Error("this host stops", "err", err)
+	}
+	if !within(stopWithin, func() { n.shutDown(ctx) }) {
+		log.Error("parts do not stop, the process ends without them: nothing that was acknowledged is lost", "waited", stopWithin)
+	}
 	return err
 }
 
