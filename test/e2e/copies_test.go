@@ -138,7 +138,8 @@ func TestOldCopyOfHost(t *testing.T) {
 // TestOldCopyMetByArbitrator: the copy was made of a running host, as a volume
 // snapshot is, so it calls its next start by a number that nobody has seen. The
 // other host is down; only the arbitrator can know, from what it was told at the
-// goodbye. Without it the copy would win the vote and lose what was acknowledged.
+// goodbye. The positions in its own log would keep this copy from leading, too,
+// but not from following with votes forgotten.
 func TestOldCopyMetByArbitrator(t *testing.T) {
 	_, a, b, c := pair(t)
 	query(t, c, "CREATE DATABASE d REPLICA 2")
