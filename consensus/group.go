@@ -229,9 +229,10 @@ func (m *Machine) attach(gid id.Group) {
 	}
 	g.mark = max(s.Mark, s.Start.Index)
 	g.held, g.appliedIndex = s.Start.Index, g.mark
-	// The commit index is written lazily. What was applied, and what changed the
-	// configuration, was committed.
-	s.Hard.Commit = max(s.Hard.Commit, g.mark, g.confIndex)
+	// The commit index is written lazily: what was applied, and what changed the
+	// configuration, was committed. And it is written before the entries that it
+	// came with, which a death in the middle may have cut off.
+	s.Hard.Commit = max(min(s.Hard.Commit, s.Last.Index), g.mark, g.confIndex)
 	g.log = &groupLog{
 		group: gid, reader: m.reader, start: s.Start, last: s.Last, durable: s.Last.Index,
 		hard: s.Hard, initial: cs,
