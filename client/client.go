@@ -121,7 +121,9 @@ func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
 		if !repeatable && mayHaveRun(err) {
 			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 		}
-		last = err
+		if last == nil || ctx.Err() == nil {
+			last = err // what a host has said tells more than that our time is up
+		}
 		reached = reached || !dialFailed(err)
 		if !reached && time.Since(start) > c.config.Unreachable {
 			break
@@ -137,6 +139,10 @@ func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	var said *Error
+	if errors.As(last, &said) {
+		return nil, fmt.Errorf("no host could run it in time: %w", last)
 	}
 	return nil, fmt.Errorf("no host answered in time: %w", last)
 }

@@ -97,6 +97,25 @@ func TestNextHost(t *testing.T) {
 	}
 }
 
+// What a host has said is told, not that the next try ran out of time.
+func TestLastWordOfAHost(t *testing.T) {
+	first := true
+	h := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if first {
+			first = false
+			io.WriteString(w, `{"code":11,"desc":"Unable to establish connection: it is cut off"}`)
+			return
+		}
+		<-r.Context().Done()
+	})
+	c := dial(t, h.addr())
+	c.config.Timeout = 200 * time.Millisecond
+	_, err := c.Exec(context.Background(), "INSERT INTO t VALUES (1, 1)")
+	if err == nil || !strings.Contains(err.Error(), "it is cut off") {
+		t.Errorf("got %v, want what the host had said", err)
+	}
+}
+
 func TestRefusalIsFinal(t *testing.T) {
 	bad := serve(t, say(`{"code":9728,"desc":"syntax error near \"x\"","timing":1}`))
 	other := serve(t, say(changed))
