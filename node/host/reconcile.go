@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -25,22 +26,23 @@ func (h *Host) attachStored(ctx context.Context, starts chan<- part) error {
 	if err != nil {
 		return fmt.Errorf("start replicas: %w", err)
 	}
-	inLog := map[id.Group]bool{}
+	marks := map[id.Group]id.Index{}
 	for _, s := range stored {
-		inLog[s.Group] = true
+		marks[s.Group] = s.Mark
 	}
 	for _, x := range h.record.replicas() {
+		mark, inLog := marks[x.Group]
 		switch {
 		case x.Phase == phaseRemoving:
 			// reconcile goes on with it
-		case inLog[x.Group]:
-			h.attach(ctx, x, starts)
+		case inLog:
+			h.attach(ctx, x, mark, starts)
 		case x.Phase == phaseHeld:
 			h.fault(x.Group, "the log has lost this replica: it must be replaced, not made again (R40)")
 		}
-		delete(inLog, x.Group)
+		delete(marks, x.Group)
 	}
-	for g := range inLog {
+	for g := range marks {
 		h.log.Error("the log holds a group that this host's record does not know", "group", g)
 	}
 	h.restartBirth(ctx, starts)
@@ -64,10 +66,15 @@ func (h *Host) restartBirth(ctx context.Context, starts chan<- part) {
 	h.create(ctx, x, first, starts)
 }
 
-func (h *Host) attach(ctx context.Context, x held, starts chan<- part) {
+// attach starts a replica whose state is durable up to mark, as the log says.
+func (h *Host) attach(ctx context.Context, x held, mark id.Index, starts chan<- part) {
 	sm, start, err := h.machine(ctx, x, starts)
 	if err == nil {
-		err = h.groups.Attach(ctx, x.Group, sm)
+		if err = reaches(sm, mark); err != nil {
+			err = errors.Join(err, sm.Close())
+		} else {
+			err = h.groups.Attach(ctx, x.Group, sm)
+		}
 	}
 	if err != nil {
 		h.fault(x.Group, fmt.Sprintf("open: %v", err))
@@ -80,6 +87,25 @@ func (h *Host) attach(ctx context.Context, x held, starts chan<- part) {
 			h.log.Error("replica can't be noted", "group", x.Group, "err", err)
 		}
 	}
+}
+
+// reaches checks that a state machine holds what it made durable once. Without
+// that its directory was lost or is another one, and as the log goes on after
+// mark, nobody would ever see what is missing.
+func reaches(sm consensus.StateMachine, mark id.Index) error {
+	var at id.Index
+	switch sm := sm.(type) {
+	case *mnode.Mnode:
+		at = sm.View().Index
+	case interface{ Applied() id.Index }: // *vnode.Vnode
+		at = sm.Applied()
+	default:
+		return nil
+	}
+	if at = max(at, 1); at < mark { // entry 1 is the initial record
+		return fmt.Errorf("the data reaches entry %d and was durable up to %d: it was lost, the replica must be replaced", at, mark)
+	}
+	return nil
 }
 
 // machine opens the state machine of a replica. start makes it known once its
