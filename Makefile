@@ -39,6 +39,7 @@ bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, t
 	bin/bench/consensus -flight 1
 	bin/bench/consensus -lag 10000 -rounds 5
 	bin/bench/consensus -lag 10000000 -rounds 5
+	bin/bench/ingest
 	bin/bench/arbitrator
 	bin/bench/faults
 	$(GO) test -count=1 -run PowerCut ./internal/wal -cycles 300
