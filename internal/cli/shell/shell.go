@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/reeflective/readline"
 
 	"github.com/tarbitrator/tarbitrator/client"
@@ -131,38 +130,4 @@ func (s *Shell) use(database string) {
 		s.client.Close()
 		s.client = c
 	}
-}
-
-// Table prints rows as a table.
-func Table(out io.Writer, rows *client.Rows) {
-	t := table.NewWriter()
-	t.SetOutputMirror(out)
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = 0 // names as they are
-	header := make(table.Row, len(rows.Columns))
-	for i, c := range rows.Columns {
-		header[i] = c.Name
-	}
-	t.AppendHeader(header)
-	for row := range rows.Data {
-		cells := make(table.Row, len(rows.Columns))
-		for i := range cells {
-			cells[i] = "NULL"
-			if rows.Data[row][i] != nil {
-				cells[i] = printable(rows.Text(row, i))
-			}
-		}
-		t.AppendRow(cells)
-	}
-	t.Render()
-}
-
-// printable replaces what would move the cursor of a terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return '·'
-		}
-		return r
-	}, s)
 }

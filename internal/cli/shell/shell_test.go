@@ -34,10 +34,11 @@ func TestSplit(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
-	Table(&out, &client.Rows{
+	rows := &client.Rows{
 		Columns: []client.Column{{Name: "offline reason"}, {Name: "vgId"}},
 		Data:    [][]any{{"a\x1b[2Jb", json.Number("9007199254740993")}, {nil, json.Number("2")}},
-	})
+	}
+	Table(&out, rows)
 	want := "" +
 		"┌────────────────┬──────────────────┐\n" +
 		"│ offline reason │ vgId             │\n" +
@@ -47,5 +48,15 @@ func TestTable(t *testing.T) {
 		"└────────────────┴──────────────────┘\n"
 	if out.String() != want {
 		t.Errorf("got\n%swant\n%s", &out, want)
+	}
+	want = "" +
+		"── row 1\n" +
+		"offline reason: a·[2Jb\n" +
+		"          vgId: 9007199254740993\n" +
+		"── row 2\n" +
+		"offline reason: NULL\n" +
+		"          vgId: 2\n"
+	if got := list(rows); got != want {
+		t.Errorf("too wide for the terminal: got\n%swant\n%s", got, want)
 	}
 }
