@@ -2,9 +2,11 @@ package vnode
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -149,5 +151,34 @@ func TestDigestBesideApply(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestInsertStoredInPart: one of two tables is dropped while an insert is on its
+// way. The rows of the other are stored, and the error says so.
+func TestInsertStoredInPart(t *testing.T) {
+	var v *Vnode
+	l := &testLog{}
+	v = openTest(t, testConfig(t.TempDir()), l)
+	l.v = v
+	go func() { _ = v.Run(t.Context()) }()
+	v.LeaderChanged(1, id.UUID{1}, true)
+	for _, name := range []string{"a", "b"} {
+		write(t, v, CreateTable{Name: name, Columns: tableColumns(sensorColumns...)})
+	}
+	l.fail = func(n int) error { // the entry is made, and the drop gets before it
+		l.fail = nil
+		op := DropTable{Name: "a"}
+		head := entryHead{first: v.position().stamp + 1, origin: testCluster, count: 1}
+		data := appendStatement(appendEntryHead(nil, head), op.kind(), StatementID{}, appendOp(nil, op))
+		e := consensus.Entry{Index: id.Index(n), Term: 1, Data: data}
+		l.entries = append(l.entries, e)
+		_, err := v.Apply([]consensus.Entry{e})
+		return err
+	}
+	both := Insert{Tables: []TableRows{{Table: "a", Rows: noisyRows(2)}, {Table: "b", Rows: noisyRows(3)}}}
+	_, err := v.Write(t.Context(), Statement{ID: StatementID{5, 5}, Op: both})
+	if !errors.Is(err, ErrNoTable) || !strings.Contains(err.Error(), "3 rows") {
+		t.Errorf("got %v, want that 3 rows are stored", err)
 	}
 }

@@ -34,7 +34,11 @@ func (v *Vnode) Write(ctx context.Context, s Statement) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return out.result, out.fault.err()
+	err = out.fault.err()
+	if err != nil && out.result.Rows > 0 {
+		err = fmt.Errorf("%w; %d rows of the statement's other tables are stored", err, out.result.Rows)
+	}
+	return out.result, err
 }
 
 // prepare checks an Op against what this replica knows, and makes its body.
