@@ -31,6 +31,9 @@ powercut: ## cut the power of a real file system under the log and the stores (r
 	@if [ "$$(id -u)" = 0 ]; then $(GO) test -count=1 -run PowerCut ./internal/wal/... ./vnode/...; \
 	else echo "powercut: skipped, it needs root (loop devices)"; fi
 
+chaos: build ## kill, freeze, cut and power-cut real processes under load, and count every row: ROUNDS= SEED= (root)
+	$(GO) run ./test/chaos -rounds $(or $(ROUNDS),10) $(if $(SEED),-seed $(SEED))
+
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
 	$(GO) build -o bin/bench/ ./test/bench/...
@@ -48,4 +51,4 @@ $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	touch $@
 
-.PHONY: help build demo test check race lint sim powercut bench
+.PHONY: help build demo test check race lint sim powercut chaos bench
