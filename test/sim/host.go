@@ -105,13 +105,26 @@ func (h *host) step() {
 	}
 	events := h.inbox
 	h.inbox = nil
-	for _, e := range h.stepMachine(events) {
+	effects := h.stepMachine(events)
+	h.foresee(effects)
+	for _, e := range effects {
 		h.act(e)
 		if !h.up {
 			return
 		}
 	}
 	h.w.looked(h)
+}
+
+// foresee notes whose feed changes in this step: what such a leader sends in it
+// may come from before the change.
+func (h *host) foresee(effects []consensus.Effect) {
+	for _, e := range effects {
+		if e, ok := e.(consensus.Report); ok && e.What == "feed changed" && h.replicas[e.Group] != nil {
+			r := h.replicas[e.Group]
+			r.wasShutIn, r.shutIn = r.shutIn, 0
+		}
+	}
 }
 
 // stepMachine steps, and makes a panic of the machine a finding.
@@ -157,10 +170,10 @@ func (h *host) reported(e consensus.Report) {
 		h.w.faulty(h, e)
 	case e.What == "feed changed" && r != nil:
 		s, _ := h.status(e.Group)
-		if r.shutIn == s.Term && s.Feed == feedOpen {
+		if r.wasShutIn == s.Term && s.Feed == feedOpen {
 			r.group.openings[s.Term]++
 		}
-		if r.shutIn = 0; s.Feed == feedShut {
+		if r.wasShutIn = 0; s.Feed == feedShut {
 			r.shutIn = s.Term
 		}
 	}

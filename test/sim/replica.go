@@ -24,6 +24,8 @@ type replica struct {
 	pending map[id.Index]*request
 	answers map[id.Replica]answer
 	shutIn  id.Term // the term in which its feed is shut since an earlier step
+
+	wasShutIn id.Term // shutIn before this step
 }
 
 func (h *host) newReplica(g *group, r id.Replica) *replica {

@@ -156,6 +156,7 @@ func (w *world) checkOp(h *host, s *shadow, op *wal.Op) {
 		return
 	}
 	was, now := s.hard, *op.Hard
+	was.Commit = min(was.Commit, s.last().Index) // of a write that a death cut off
 	if now.Term < was.Term || now.Term == was.Term && was.Vote != 0 && now.Vote != was.Vote || now.Commit < was.Commit {
 		w.fail("R4", "%s: hard state of group %d goes from %+v to %+v", h.name, op.Group, was, now)
 	}

@@ -116,7 +116,7 @@ func plant(patch string, from, seeds int) (rule string, found finding, err error
 	if err != nil {
 		return "", found, fmt.Errorf("find the patch: %w", err)
 	}
-	if err := in(dir, "git", "apply", "--whitespace=nowarn", absolute); err != nil {
+	if err := in(dir, "git", "apply", "-C1", "--whitespace=nowarn", absolute); err != nil {
 		return "", found, fmt.Errorf("the patch no longer applies: %w", err)
 	}
 	if err := in(dir, "go", "build", "-o", "sim", "./test/sim"); err != nil {
