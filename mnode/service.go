@@ -244,11 +244,21 @@ func (s *Master) settle(ctx context.Context, database string) error {
 		case <-changed:
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fail(CodeCreating, "Database in creating status: %s is creating, see SHOW DATABASES", database)
+				return fail(CodeCreating, "Database in creating status: %s is creating, see SHOW DATABASES%s", database, s.obstacle(v, database))
 			}
 			return fmt.Errorf("create database %s: %w", database, ctx.Err())
 		}
 	}
+}
+
+// obstacle says what the creation of a database waits for, if it is known.
+func (s *Master) obstacle(v *View, database string) string {
+	for _, t := range s.Tasks() {
+		if g, ok := v.Group(t.Group); ok && g.Database == database && t.Waiting != "" {
+			return "; it waits: " + t.Waiting
+		}
+	}
+	return ""
 }
 
 // Settled reports whether every shard of a database has a master and all its

@@ -119,6 +119,21 @@ func TestDatabaseWaitsForANewDnode(t *testing.T) {
 	})
 }
 
+// A database that can't be made yet says what it waits for.
+func TestUnfinishedDatabaseSaysWhy(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, _ := pair(t)
+		defer w.end()
+		w.mu.Lock()
+		w.arb.up = false
+		w.mu.Unlock()
+		err := a.CreateDatabase(t.Context(), "demo", twoReplicas(1))
+		if !errors.Is(err, &mnode.Error{Code: mnode.CodeCreating}) || !strings.Contains(err.Error(), "the arbitrator "+addrW) {
+			t.Errorf("without the arbitrator: got %v, want that it is waited for", err)
+		}
+	})
+}
+
 // registerToy offers a write to a toy shard on every host, as node/query does.
 func registerToy(h *house) {
 	h.Host.Handle("toy.write", func(ctx context.Context, _ id.UUID, g id.Group, body []byte) ([]byte, error) {
