@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
@@ -42,7 +43,7 @@ func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
 	opts.ValueThreshold = maxBlockBytes + 1
 	opts.ValueLogFileSize = valueLogBytes
 	opts.NumGoroutines = 2
-	opts.Logger = badgerLog{log}
+	opts.Logger = &badgerLog{log: log}
 	db, err := badger.Open(opts)
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", dir, err)
@@ -51,15 +52,26 @@ func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
 }
 
 // badgerLog hands Badger's own messages on: what it calls information is noise
-// to an operator.
-type badgerLog struct{ log *slog.Logger }
+// to an operator, and what it repeats at each try is said once.
+type badgerLog struct {
+	log  *slog.Logger
+	last atomic.Pointer[string] // complaint
+}
 
-func (l badgerLog) Errorf(f string, a ...any)   { l.say(slog.LevelError, f, a) }
-func (l badgerLog) Warningf(f string, a ...any) { l.say(slog.LevelWarn, f, a) }
-func (l badgerLog) Infof(f string, a ...any)    { l.say(slog.LevelDebug, f, a) }
-func (l badgerLog) Debugf(string, ...any)       {}
+func (l *badgerLog) Errorf(f string, a ...any)   { l.complain(slog.LevelError, f, a) }
+func (l *badgerLog) Warningf(f string, a ...any) { l.complain(slog.LevelWarn, f, a) }
+func (l *badgerLog) Infof(f string, a ...any)    { l.say(slog.LevelDebug, f, a) }
+func (l *badgerLog) Debugf(string, ...any)       {}
 
-func (l badgerLog) say(level slog.Level, format string, args []any) {
+func (l *badgerLog) complain(level slog.Level, format string, args []any) {
+	text := fmt.Sprintf(format, args...)
+	if was := l.last.Swap(&text); was != nil && *was == text {
+		level = slog.LevelDebug
+	}
+	l.say(level, format, args)
+}
+
+func (l *badgerLog) say(level slog.Level, format string, args []any) {
 	if l.log.Enabled(context.Background(), level) {
 		l.log.Log(context.Background(), level, "store says", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
