@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -78,6 +79,18 @@ func (r *replica) expectApplied(index id.Index, out chan<- outcome) {
 		out <- outcome{}
 	default:
 		r.mu.readers = append(r.mu.readers, reader{index: index, out: out})
+	}
+}
+
+// waitApplied returns once index is applied here and the machine has been told.
+func (r *replica) waitApplied(ctx context.Context, index id.Index) error {
+	out := make(chan outcome, 1)
+	r.expectApplied(index, out)
+	select {
+	case o := <-out:
+		return o.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
@@ -275,8 +288,11 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 		return
 	}
 	index, err := r.sm.Checkpoint(ctx)
+	if err == nil { // the machine takes no mark of what it does not know to be applied
+		err = r.waitApplied(ctx, index)
+	}
 	switch {
-	case ctx.Err() != nil:
+	case ctx.Err() != nil || errors.Is(err, ErrStopped):
 	case err != nil:
 		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
 	case h.do(ctx, Checkpointed{Group: r.group, Index: index}) == nil:
