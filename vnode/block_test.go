@@ -315,3 +315,12 @@ func BenchmarkBlockDecode(b *testing.B) {
 		})
 	}
 }
+
+// everything is the projection that leaves n columns as they are.
+func everything(n int) projection {
+	from := make([]int, n)
+	for i := range from {
+		from[i] = i
+	}
+	return project(from, n)
+}

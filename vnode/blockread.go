@@ -11,7 +11,6 @@ type blockDecoder struct {
 	dir    directory
 	ints   []int64
 	floats []float64
-	ends   []uint32
 	texts  [][]byte
 }
 
@@ -35,15 +34,6 @@ func project(from []int, n int) projection {
 		}
 	}
 	return p
-}
-
-// everything is the projection that leaves n columns as they are.
-func everything(n int) projection {
-	from := make([]int, n)
-	for i := range from {
-		from[i] = i
-	}
-	return project(from, n)
 }
 
 // decode replaces what is in dst by the rows of a block. dst has the projected
@@ -318,16 +308,6 @@ func decodeOneRow(dst *sql.Rows, h *blockHead, columns []sql.Column, want projec
 		}
 	}
 	return d.end()
-}
-
-// check proves that src is a block of these columns that decodes.
-func (b *blockDecoder) check(src []byte, columns []sql.Column) (blockHead, error) {
-	h, err := parseHead(src)
-	if err != nil {
-		return h, err
-	}
-	var stamps rowStamps
-	return h, b.decode(sql.NewRows(columns, 0), &stamps, &h, columns, everything(len(columns)))
 }
 
 // allNull appends rows NULLs.

@@ -83,7 +83,7 @@ func (w *world) check(ctx context.Context) error {
 // same compares two hosts' replicas.
 func same(a, b map[uint32]replica) error {
 	if len(a) != len(b) {
-		return fmt.Errorf("A holds %d replicas, B %d", len(a), len(b))
+		return fmt.Errorf("host A holds %d replicas, B %d", len(a), len(b))
 	}
 	for g, x := range a {
 		y, found := b[g]

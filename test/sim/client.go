@@ -12,18 +12,16 @@ import (
 // load is what clients do: every interval a write, and now and then a read, at
 // every host that thinks it leads, so that a deposed leader is asked too.
 type load struct {
-	every    time.Duration
-	batch    int     // writes at once
-	reads    float64 // chance of a read beside a write
-	astray   float64 // chance that a read goes to any host at all
-	bytes    int     // of a write, at least 8
-	on       bool
-	value    uint64
-	ticket   uint64
-	unknown  int // writes whose outcome their client never learned
-	refused  int
-	issued   int
-	lastWork func()
+	every   time.Duration
+	batch   int     // writes at once
+	reads   float64 // chance of a read beside a write
+	astray  float64 // chance that a read goes to any host at all
+	bytes   int     // of a write, at least 8
+	on      bool
+	value   uint64
+	ticket  uint64
+	refused int
+	issued  int
 }
 
 // request is one thing that a client waits for.

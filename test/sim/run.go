@@ -101,7 +101,7 @@ func pick(o options, seed uint64) (scenario, error) {
 }
 
 // runOne runs and, if asked, tells one seed.
-func runOne(o options) error {
+func runOne(o options) (err error) {
 	s, err := pick(o, o.seed)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func runOne(o options) error {
 	var trace io.Writer
 	if o.trace {
 		out := bufio.NewWriter(os.Stdout)
-		defer out.Flush()
+		defer func() { err = errors.Join(err, out.Flush()) }()
 		trace = out
 	}
 	start := time.Now()

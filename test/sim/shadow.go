@@ -149,8 +149,11 @@ func read(log realLog) (shadows, error) {
 		s := &shadow{hard: g.Hard, start: g.Start, mark: g.Mark, meta: sum(g.Meta)}
 		for next := g.Start.Index + 1; next <= g.Last.Index; {
 			es, err := log.Entries(g.Group, next, g.Last.Index+1, 1<<30)
-			if err != nil || len(es) == 0 {
-				return nil, fmt.Errorf("read group %d from entry %d: %d entries, %v", g.Group, next, len(es), err)
+			if err != nil {
+				return nil, fmt.Errorf("read group %d from entry %d: %w", g.Group, next, err)
+			}
+			if len(es) == 0 {
+				return nil, fmt.Errorf("read group %d from entry %d: nothing there", g.Group, next)
 			}
 			for i := range es {
 				if es[i].Index != next {

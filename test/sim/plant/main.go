@@ -43,8 +43,11 @@ func main() {
 
 func run(only string, from, seeds int, record string) error {
 	files, err := filepath.Glob(filepath.Join(patches, "*.patch"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no patches in %s (run it from the root of the tree): %v", patches, err)
+	if err != nil {
+		return fmt.Errorf("list patches: %w", err)
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("no patches in %s: run it from the root of the tree", patches)
 	}
 	var table bytes.Buffer
 	out := io.MultiWriter(os.Stdout, &table)
@@ -130,7 +133,9 @@ func plant(patch string, from, seeds int) (rule string, found finding, err error
 		return "", found, fmt.Errorf("run the simulation: %w", err)
 	}
 	if m := failed.FindStringSubmatch(string(said)); m != nil {
-		fmt.Sscan(m[1], &found.seed)
+		if _, err := fmt.Sscan(m[1], &found.seed); err != nil {
+			return "", found, fmt.Errorf("read the failing seed %q: %w", m[1], err)
+		}
 		found.by = m[3] + " in " + m[2]
 	}
 	return rule, found, nil
