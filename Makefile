@@ -34,18 +34,19 @@ powercut: ## cut the power of a real file system under the log and the stores (r
 chaos: build ## kill, freeze, cut and power-cut real processes under load, and count every row: ROUNDS= SEED= (root)
 	$(GO) run ./test/chaos -rounds $(or $(ROUNDS),10) $(if $(SEED),-seed $(SEED))
 
-bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts (root, an idle machine)
+bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
 	$(GO) build -o bin/bench/ ./test/bench/...
 	bin/bench/consensus
 	bin/bench/consensus -groups 16
 	bin/bench/consensus -flight 1
-	bin/bench/consensus -lag 10000 -rounds 5
-	bin/bench/consensus -lag 10000000 -rounds 5
+	bin/bench/consensus -lag 10000
+	bin/bench/consensus -lag 10000000
 	bin/bench/ingest
 	bin/bench/arbitrator
 	bin/bench/faults
 	$(GO) test -count=1 -run PowerCut ./internal/wal -cycles 300
+	$(GO) run ./test/sim/plant
 
 $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
