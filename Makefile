@@ -40,7 +40,7 @@ bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, t
 	bin/bench/consensus
 	bin/bench/consensus -groups 16
 	bin/bench/consensus -flight 1
-	bin/bench/consensus -lag 10000
+	bin/bench/consensus -lag 10000 -total 10000000
 	bin/bench/consensus -lag 10000000
 	bin/bench/ingest
 	bin/bench/arbitrator
