@@ -240,7 +240,7 @@ func (h *Host) leaderChanged(e LeaderChange) {
 		return
 	}
 	if !e.Self {
-		r.abandon(e.Term)
+		r.abandon()
 	}
 	r.sm.LeaderChanged(e.Term, e.Leader, e.Self)
 }

@@ -127,9 +127,9 @@ func (r *replica) finished(entries []Entry, results []any, last id.Index) {
 	})
 }
 
-// abandon tells those who proposed in an earlier term, or up to it, that nobody
-// here knows what becomes of their entries.
-func (r *replica) abandon(id.Term) {
+// abandon tells everybody who proposed that nobody here knows what becomes of
+// their entries.
+func (r *replica) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for index, p := range r.mu.proposals {
@@ -145,7 +145,7 @@ func (r *replica) end() {
 	readers := r.mu.readers
 	r.mu.readers = nil
 	r.mu.Unlock()
-	r.abandon(0)
+	r.abandon()
 	for _, w := range readers {
 		w.out <- outcome{err: ErrStopped}
 	}
