@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -116,6 +117,9 @@ type Status struct {
 	Members []MemberStatus
 	Faulty  error // not nil: the group is stopped here (R5), with the reason
 	Formed  bool
+	// Refusal says why the arbitrator votes no more for this group; zero unless
+	// this host leads and was refused.
+	Refusal peer.Refusal
 }
 
 // NotLeaderError says that this host can't take the request and, when it knows,

@@ -136,6 +136,15 @@ func (m *Machine) watchDisk() {
 	}
 }
 
+// DiskHung is how long the oldest write to the disk has waited, zero unless it
+// is so long that the disk hangs.
+func (m *Machine) DiskHung() time.Duration {
+	if !m.disk.hung || len(m.disk.writes) == 0 {
+		return 0
+	}
+	return m.now - m.disk.writes[0].since
+}
+
 // sayHung asks the others to take over what this host leads while its disk
 // hangs (R43(2)). It goes on leading: whoever can, will be elected.
 func (m *Machine) sayHung() {

@@ -54,6 +54,7 @@ type Host struct {
 		sync.Mutex
 		replicas map[id.Group]*replica
 		statuses []Status
+		diskHung time.Duration             // Machine.DiskHung at the last tick
 		heard    map[id.UUID]time.Duration // when, by the host's clock
 		changed  chan struct{}             // closed at the next change of a role
 		ended    bool
@@ -222,7 +223,7 @@ func (h *Host) publish(now time.Duration, changed bool) {
 	statuses := h.machine.Status()
 	h.shared.Lock()
 	defer h.shared.Unlock()
-	h.shared.statuses = statuses
+	h.shared.statuses, h.shared.diskHung = statuses, h.machine.DiskHung()
 	for u, l := range h.machine.peers {
 		if l.heard {
 			h.shared.heard[u] = l.heardAt
@@ -388,6 +389,14 @@ func (h *Host) Statuses() []Status {
 	h.shared.Lock()
 	defer h.shared.Unlock()
 	return h.shared.statuses
+}
+
+// DiskHung is how long this host's disk has left a write unanswered, zero unless
+// that is too long. It is at most a tick old.
+func (h *Host) DiskHung() time.Duration {
+	h.shared.Lock()
+	defer h.shared.Unlock()
+	return h.shared.diskHung
 }
 
 // Changed returns a channel that is closed at the next change of any role,

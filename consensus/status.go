@@ -36,6 +36,9 @@ func (m *Machine) status(g *group) Status {
 		if len(g.feeders) > 0 {
 			s.Feed = g.feed.state.String()
 		}
+		for _, f := range g.feeders { // two while one replaces another
+			s.Refusal = max(s.Refusal, f.refusal)
+		}
 	}
 	for _, mem := range g.members {
 		s.Members = append(s.Members, MemberStatus{Member: mem, Role: g.roleOf(m, mem.Replica), Match: g.match(mem.Replica)})

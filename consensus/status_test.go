@@ -1,0 +1,43 @@
+package consensus
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+)
+
+// A leader shows that the arbitrator votes no more for its group, and a host
+// that its disk hangs, for as long as it is so.
+func TestStatusShowsWhatIsWrong(t *testing.T) {
+	s := newStage(t)
+	s.form(2, []string{"a", "b"})
+	s.run(5 * time.Second)
+	var leader *actor
+	for _, n := range s.names() {
+		if s.hosts[n].m.Status()[0].Role == RoleMaster {
+			leader = s.hosts[n]
+		}
+	}
+	if leader == nil {
+		t.Fatal("nobody leads after 5 s")
+	}
+	if r := leader.m.Status()[0].Refusal; r != 0 {
+		t.Errorf("a healthy arbitrator is shown to refuse: %v", r)
+	}
+	s.arb = newArbitrator() // its directory was emptied: it knows no replica
+	leader.inbox = append(leader.inbox, Propose{Group: 2, Tickets: []uint64{1}, Data: [][]byte{[]byte("x")}})
+	s.run(10 * time.Second) // the next pulse says what is committed
+	if r := leader.m.Status()[0].Refusal; r != peer.WrongWitness && r != peer.UnknownGroup {
+		t.Errorf("a wiped arbitrator is shown as %v", r)
+	}
+
+	if d := leader.m.DiskHung(); d != 0 {
+		t.Errorf("a healthy disk hangs for %v", d)
+	}
+	s.hung[leader.name] = true
+	s.run(3 * time.Second) // a probe, and the time after which it hangs
+	if d := leader.m.DiskHung(); d < DefaultConfig().HungAfter {
+		t.Errorf("a hung disk hangs for %v, want at least %v", d, DefaultConfig().HungAfter)
+	}
+}
