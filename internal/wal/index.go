@@ -42,16 +42,40 @@ func (r *run) end() id.Index   { return r.extents[len(r.extents)-1].end() }
 //
 // It also keeps segment.live: how many bytes of a segment are still needed.
 type entryIndex struct {
-	runs []run
+	runs  []run
+	bytes int64 // of all extents
 	// sealed keeps the last extent from growing: its last record holds entries
 	// that no longer count.
 	sealed bool
 }
 
+// charge counts bytes of seg that are needed, or, if negative, no longer.
+func (x *entryIndex) charge(seg *segment, bytes int64) {
+	seg.live += bytes
+	x.bytes += bytes
+}
+
+// spare returns the last entry that may go if keep bytes of entries are to stay,
+// or zero. It looks only at what may go.
+func (x *entryIndex) spare(keep int64) id.Index {
+	var last id.Index
+	left := x.bytes
+	for i := range x.runs {
+		for j := range x.runs[i].extents {
+			e := &x.runs[i].extents[j]
+			if left -= int64(e.bytes); left < keep {
+				return last
+			}
+			last = e.end() - 1
+		}
+	}
+	return last
+}
+
 // add notes entries at the end. The record stands in seg at off and takes
 // bytes bytes; an extent is not made to begin before floor.
 func (x *entryIndex) add(seg *segment, b *entryBlock, off, bytes, floor int64) {
-	seg.live += bytes
+	x.charge(seg, bytes)
 	if n := len(x.runs); n > 0 && x.runs[n-1].seg == seg {
 		r := &x.runs[n-1]
 		e := &r.extents[len(r.extents)-1]
@@ -90,7 +114,7 @@ func (x *entryIndex) truncate(index id.Index) {
 				e.count = uint32(index - e.first)
 				return
 			}
-			r.seg.live -= int64(e.bytes)
+			x.charge(r.seg, -int64(e.bytes))
 			r.extents = r.extents[:m-1]
 		}
 		x.runs[n-1] = run{}
@@ -103,14 +127,14 @@ func (x *entryIndex) cut(index id.Index) {
 	for len(x.runs) > 0 {
 		r := &x.runs[0]
 		for len(r.extents) > 0 && r.extents[0].end() <= index+1 {
-			r.seg.live -= int64(r.extents[0].bytes)
+			x.charge(r.seg, -int64(r.extents[0].bytes))
 			r.extents = r.extents[1:]
 		}
 		if len(r.extents) > 0 {
 			if e := &r.extents[0]; e.first <= index {
-				r.seg.live -= int64(e.bytes)
+				x.charge(r.seg, -int64(e.bytes))
 				*e = e.part(index+1, e.end())
-				r.seg.live += int64(e.bytes)
+				x.charge(r.seg, int64(e.bytes))
 			}
 			return
 		}
@@ -122,7 +146,7 @@ func (x *entryIndex) cut(index id.Index) {
 func (x *entryIndex) clear() {
 	for _, r := range x.runs {
 		for i := range r.extents {
-			r.seg.live -= int64(r.extents[i].bytes)
+			x.charge(r.seg, -int64(r.extents[i].bytes))
 		}
 	}
 	*x = entryIndex{}
@@ -171,15 +195,15 @@ func (x *entryIndex) carry(seg *segment, b *entryBlock, off, bytes int64) {
 	for k < len(x.runs) && x.runs[k].extents[m].first < end {
 		r := &x.runs[k]
 		e := r.extents[m]
-		r.seg.live -= int64(e.bytes)
+		x.charge(r.seg, -int64(e.bytes))
 		if e.first < b.first {
 			p := e.part(e.first, b.first)
-			r.seg.live += int64(p.bytes)
+			x.charge(r.seg, int64(p.bytes))
 			left.extents = append(left.extents, p)
 		}
 		if e.end() > end {
 			p := e.part(end, e.end())
-			r.seg.live += int64(p.bytes)
+			x.charge(r.seg, int64(p.bytes))
 			right = run{seg: r.seg, extents: []extent{p}}
 		}
 		if m++; m == len(r.extents) {
@@ -190,7 +214,7 @@ func (x *entryIndex) carry(seg *segment, b *entryBlock, off, bytes int64) {
 		right = run{seg: x.runs[k].seg, extents: append(right.extents, x.runs[k].extents[m:]...)}
 		k++
 	}
-	seg.live += bytes
+	x.charge(seg, bytes)
 	middle = run{seg: seg, extents: []extent{newExtent(b, off, bytes)}}
 	if i > 0 && len(left.extents) == 0 && x.runs[i-1].seg == seg {
 		x.runs[i-1].extents = append(x.runs[i-1].extents, middle.extents[0])

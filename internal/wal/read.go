@@ -2,6 +2,7 @@ package wal
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
@@ -24,6 +25,18 @@ func (l *Log) Term(g id.Group, index id.Index) (id.Term, error) {
 		return 0, ErrBeyond
 	}
 	return state.term(index), nil
+}
+
+// Spare returns the last entry of a group that may go if keepBytes bytes of its
+// log are to stay, or zero: none may. It does no I/O.
+func (l *Log) Spare(g id.Group, keepBytes uint64) id.Index {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	state := l.mu.groups[g]
+	if state == nil || keepBytes > math.MaxInt64 {
+		return 0
+	}
+	return state.index.spare(int64(keepBytes))
 }
 
 // Entries returns the entries lo to hi-1 of a group: at least one, and then as

@@ -209,7 +209,7 @@ func (r *recovery) loadGroups() error {
 			}
 			s := segments[want.segment]
 			for j := range extents {
-				s.live += int64(extents[j].bytes)
+				g.index.charge(s, int64(extents[j].bytes))
 			}
 			g.index.runs = append(g.index.runs, run{seg: s, extents: extents})
 		}
