@@ -1,0 +1,122 @@
+package mnode
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+// checkEndPoint wants host:port; what the name means is the resolver's business.
+func checkEndPoint(endPoint string) error {
+	i := strings.LastIndexByte(endPoint, ':')
+	if i < 1 || i == len(endPoint)-1 || len(endPoint) > maxEndPoint || strings.ContainsAny(endPoint, " \t\n\x00'\"") {
+		return fail(CodeParameter, "Invalid parameters: end point %q, want host:port", endPoint)
+	}
+	return nil
+}
+
+func (c CreateDnode) apply(v *View, now time.Time) Result {
+	if err := checkEndPoint(c.EndPoint); err != nil {
+		return refuseWith(err)
+	}
+	if d, ok := v.DnodeAt(c.EndPoint); ok {
+		return refuse(CodeDnodeExists, "Dnode already exists: %s is dnode %d", c.EndPoint, d.ID)
+	}
+	if len(v.Dnodes) >= maxDnodes {
+		return refuse(CodeOutOfDnodes, "too many dnodes: %d were created", len(v.Dnodes))
+	}
+	d := Dnode{ID: v.NextDnode, EndPoint: c.EndPoint, Created: now}
+	v.NextDnode++
+	v.Dnodes = append(v.Dnodes, d)
+	return Result{Number: uint64(d.ID)}
+}
+
+func (c AdmitDnode) apply(v *View, _ time.Time) Result {
+	if c.UUID.IsZero() {
+		return refuse(CodeParameter, "Invalid parameters: a host without a directory")
+	}
+	if d, ok := v.DnodeOf(c.UUID); ok {
+		switch {
+		case d.Dropped:
+			return refuse(CodeRefused, "dnode %d was dropped: empty its dataDir and type CREATE DNODE '%s'", d.ID, c.EndPoint)
+		case d.EndPoint == c.EndPoint:
+			return Result{Number: uint64(d.ID)}
+		}
+		return refuse(CodeRefused, "this directory is dnode %d at %s", d.ID, d.EndPoint)
+	}
+	d, ok := v.DnodeAt(c.EndPoint)
+	if !ok {
+		return refuse(CodeNoDnode, "Dnode does not exist: type CREATE DNODE '%s'", c.EndPoint)
+	}
+	if !d.UUID.IsZero() {
+		return refuse(CodeRefused, "%s", v.GoneText(d))
+	}
+	v.dnode(d.ID).UUID = c.UUID
+	return Result{Number: uint64(d.ID)}
+}
+
+func (c MoveDnode) apply(v *View, _ time.Time) Result {
+	if err := checkEndPoint(c.EndPoint); err != nil {
+		return refuseWith(err)
+	}
+	d, ok := v.DnodeOf(c.UUID)
+	if !ok || d.Dropped {
+		return refuse(CodeNoDnode, "Dnode does not exist: no member has directory %s", c.UUID.Short())
+	}
+	if other, taken := v.DnodeAt(c.EndPoint); taken && other.ID != d.ID {
+		return refuse(CodeDnodeExists, "Dnode already exists: %s is dnode %d", c.EndPoint, other.ID)
+	}
+	v.dnode(d.ID).EndPoint = c.EndPoint
+	return Result{Number: uint64(d.ID)}
+}
+
+func (c DropDnode) apply(v *View, _ time.Time) Result {
+	d, ok := v.Dnode(c.Dnode)
+	if !ok || d.Dropped {
+		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
+	}
+	for _, g := range v.Groups {
+		data := g.Data()
+		if !slices.ContainsFunc(data, func(m Member) bool { return m.Dnode == d.ID }) {
+			continue
+		}
+		if g.ID != id.Mnode {
+			return refuse(CodeOutOfDnodes, "more dnodes are needed: a replica of vgroup %d on dnode %d has no place to go", g.ID, d.ID)
+		}
+		if len(data) == 1 {
+			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d is the only one", d.ID)
+		}
+	}
+	v.dnode(d.ID).Dropping = true
+	return Result{Number: uint64(d.ID)}
+}
+
+func (c RemoveDnode) apply(v *View, _ time.Time) Result {
+	d, ok := v.Dnode(c.Dnode)
+	if !ok || d.Dropped || !d.Dropping {
+		return refuse(CodeNoDnode, "Dnode does not exist: %d is not being dropped", c.Dnode)
+	}
+	if g, busy := v.groupOn(d.ID); busy {
+		return refuse(CodeConflict, "dnode %d still holds a replica of group %d", d.ID, g)
+	}
+	p := v.dnode(d.ID)
+	p.Dropped, p.Dropping = true, false
+	return Result{Number: uint64(d.ID)}
+}
+
+// groupOn names a group that has any membership on a dnode.
+func (v *View) groupOn(n id.Host) (id.Group, bool) {
+	for _, g := range v.Groups {
+		if slices.ContainsFunc(g.Members, func(m Member) bool { return !m.Witness && m.Dnode == n }) {
+			return g.ID, true
+		}
+	}
+	return 0, false
+}
+
+func (v *View) dnode(n id.Host) *Dnode {
+	i := slices.IndexFunc(v.Dnodes, func(d Dnode) bool { return d.ID == n })
+	return &v.Dnodes[i]
+}
