@@ -29,21 +29,24 @@ type Snapshotter interface {
 	// Install makes the finished copy of the snapshot at index the state: it
 	// replaces everything that Apply has done. Called where Apply would be, once
 	// the log names index as its start and mark, durably. A machine that is
-	// opened again does the same by itself: it takes the finished copy if the
-	// log's mark has reached it, and its old state if not.
+	// opened again does the same by itself: it takes the finished copy if it is
+	// the one at the log's mark, and its old state if not. A finished copy that
+	// the mark has passed is stale: the log has helped after all.
 	Install(index id.Index) error
 }
 
 // Snapshot is the state of one replica at one index. Its methods are called by
 // one goroutine at a time; it must be closed.
 type Snapshot interface {
-	// Index is the last entry that is in it.
+	// Index is the last entry that is in it. The copy is called by that of the
+	// log, which may be higher: membership and elections have entries, too.
 	Index() id.Index
 	// Bytes is about how much there is to read, for those who wait.
 	Bytes() uint64
 	// Read returns the piece after a position, of at most some 64 KiB, and the
-	// position after it; the first piece is after nil, and next is nil with the
-	// last one. The same position gives the same piece again.
+	// position after it, which is never empty; the first piece is after nil. With
+	// nothing left the error is io.EOF. The same position gives the same piece
+	// again.
 	Read(after []byte) (piece, next []byte, err error)
 	// Digest is that of all pieces, to be compared by Copy.Finish. It may have
 	// to read everything.
@@ -55,7 +58,7 @@ type Snapshot interface {
 // time; it must be closed.
 type Copy interface {
 	// After is the position to go on from: every piece before it is here. It is
-	// nil at the start.
+	// nil at the start, and the last position of Read once all is here.
 	After() []byte
 	// Write adds the piece that followed After. next is what Read returned with
 	// it.
