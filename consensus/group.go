@@ -47,6 +47,7 @@ type group struct {
 	writeSeq uint64 // last Write that this group needs; zero: none yet
 	lazy     lazyOp
 
+	past past
 	leadership
 	reads     reads
 	moves     moves
@@ -66,6 +67,8 @@ type leadership struct {
 	waiting   []waitingEntry // durable here, not committed, oldest first
 	proposed  []proposedBytes
 	leaveAt   id.Index // the proposed end of a joint change; zero: none
+	giving    giving   // the last hand-over
+	change    *change  // how it came to lead, while its first write is awaited
 }
 
 // waitingEntry says since when the entries up to last have been durable here.
@@ -254,7 +257,7 @@ func (m *Machine) open(g *group, cs *raftpb.ConfState) {
 			m.fail(g, fmt.Errorf("start raft: %w", err))
 			return
 		}
-		g.node, g.term = node, g.log.hard.Term
+		g.node, g.term, g.past.heardAt = node, g.log.hard.Term, m.now
 		m.touch(g)
 		g.setConf(cs)
 		m.noteWitnesses(g)

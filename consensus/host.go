@@ -57,6 +57,7 @@ type Host struct {
 		diskHung time.Duration             // Machine.DiskHung at the last tick
 		heard    map[id.UUID]time.Duration // when, by the host's clock
 		changed  chan struct{}             // closed at the next change of a role
+		history  History
 		ended    bool
 	}
 
@@ -182,6 +183,12 @@ func (h *Host) step(events []Event, after []chan struct{}, ticked bool) {
 		case Report:
 			moved = true
 			h.report(e)
+		case FailedOver:
+			moved = true
+			h.failedOver(now, e)
+		case Deposed:
+			moved = true
+			h.deposed(e)
 		}
 	}
 	if ticked || moved || len(after) > 0 {
@@ -400,7 +407,7 @@ func (h *Host) DiskHung() time.Duration {
 }
 
 // Changed returns a channel that is closed at the next change of any role,
-// leader or feed.
+// leader or feed, and when History has more.
 func (h *Host) Changed() <-chan struct{} {
 	h.shared.Lock()
 	defer h.shared.Unlock()

@@ -123,8 +123,7 @@ func (m *Machine) collocate(g *group) {
 	g.moves.at = m.now
 	m.moves++
 	m.out.report(g.id, false, "leadership follows the mnode", "to", host.Short())
-	g.node.TransferLeader(uint64(to))
-	m.touch(g)
+	m.transfer(g, to, CauseMoved)
 }
 
 // sync reports whether every acknowledged write of g is on all data voters.
@@ -174,7 +173,7 @@ const yieldEvery = 30 * time.Second
 // yield offers the groups that a full host leads to whoever answers, unless
 // they could not commit without this host: it takes no entries from others.
 func (m *Machine) yield() {
-	if !m.stopping && m.now >= m.yieldAt && m.handOver(m.othersCommit) {
+	if !m.stopping && m.now >= m.yieldAt && m.handOver(m.othersCommit, CauseDiskFull) {
 		m.yieldAt = m.now + yieldEvery
 	}
 }
@@ -203,15 +202,14 @@ func anyGroup(*group) bool { return true }
 
 // handOver gives away every group that this host leads (R33) and that may go. It
 // reports whether there was one with somebody to take it.
-func (m *Machine) handOver(may func(*group) bool) (moved bool) {
+func (m *Machine) handOver(may func(*group) bool, why Cause) (moved bool) {
 	for _, g := range m.sorted() {
 		if g.fault != nil || !g.leading() || !may(g) {
 			continue
 		}
 		m.guard(g, func() {
 			if to := m.heir(g); to != 0 {
-				g.node.TransferLeader(uint64(to))
-				m.touch(g)
+				m.transfer(g, to, why)
 				moved = true
 			}
 		})
@@ -241,10 +239,11 @@ func (m *Machine) goodbye() {
 func (m *Machine) linkChanged(e Link) {
 	switch e.State {
 	case LinkUp:
-		m.peer(e.Peer).refused = false
+		l := m.peer(e.Peer)
+		l.refused, l.goodbye = false, false
 		m.resumeEnrolments(e.Peer)
 	case LinkRefused:
-		m.gone(e.Peer)
+		m.gone(e.Peer, CauseKilled)
 	}
 }
 
@@ -253,8 +252,10 @@ func (m *Machine) linkChanged(e Link) {
 // lowest replica id does, at once; the others forget their leader, so that they
 // may vote (R32). A host's campaigns share frames and one sync, so they need no
 // bound.
-func (m *Machine) gone(u id.UUID) {
-	m.peer(u).refused = true
+func (m *Machine) gone(u id.UUID, cause Cause) {
+	l := m.peer(u)
+	l.refused, l.goodbye = true, l.goodbye || cause == CauseStopped
+	m.proven(u, cause)
 	for _, g := range m.sorted() {
 		if g.fault != nil || !g.formed {
 			continue
@@ -318,8 +319,7 @@ func (m *Machine) endJoint(g *group) {
 	}
 	if !in(g.voters[0], g.self) {
 		if to := m.heir(g); to != 0 && g.node.BasicStatus().LeadTransferee == 0 {
-			g.node.TransferLeader(uint64(to))
-			m.touch(g)
+			m.transfer(g, to, CauseMembers)
 		}
 		return
 	}

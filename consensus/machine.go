@@ -42,6 +42,7 @@ type Machine struct {
 	stopping    bool
 	moves       int // transfers of R44 in this second
 	enrolments  []enrolment
+	seen        seen
 }
 
 // link is what the machine knows about one directory, host or arbitrator.
@@ -53,6 +54,7 @@ type link struct {
 	hungAt    time.Duration
 	pingedAt  time.Duration
 	isWitness bool
+	goodbye   bool // it said that it stops, and has not been connected since
 }
 
 // NewMachine returns a machine without groups; Attach and Create add them.
@@ -123,7 +125,7 @@ func (m *Machine) take(e Event) {
 	case ChangeMembers:
 		m.changeMembers(e)
 	case Transfer:
-		m.with(e.Group, func(g *group) { g.node.TransferLeader(uint64(e.To)) })
+		m.with(e.Group, func(g *group) { m.transfer(g, e.To, CauseAsked) })
 	case EnrollWitness:
 		m.enrol(e)
 	case Forget:
@@ -136,7 +138,7 @@ func (m *Machine) take(e Event) {
 		}
 	case Stopping:
 		m.stopping = true
-		m.handOver(anyGroup)
+		m.handOver(anyGroup, CauseStopped)
 	case Leaving:
 		m.goodbye()
 	default:
@@ -193,6 +195,7 @@ func (m *Machine) tick() {
 	}
 	m.sayHung()
 	m.pulse()
+	m.watchChanges()
 	if m.now >= m.secondAt {
 		m.secondAt = m.now + time.Second
 		m.everySecond()
@@ -335,6 +338,9 @@ func (m *Machine) route(g *group, msg *raftpb.Message) {
 	}
 	if msg.GetType() == raftpb.MsgHeartbeatResp && m.disk.hung {
 		return // R43(1): a host whose disk hangs does not look alive
+	}
+	if msg.GetType() == raftpb.MsgTimeoutNow {
+		msg = g.saying(msg)
 	}
 	class := peer.Beats
 	if len(msg.GetEntries()) > 0 && msg.GetType() == raftpb.MsgApp {

@@ -107,6 +107,9 @@ func (m *Machine) apply(g *group, msg *raftpb.Message) {
 			m.applyConf(g, e)
 		default:
 			if len(e.GetData()) > 0 {
+				if g.change != nil && id.Term(e.GetTerm()) == g.term {
+					m.wrote(g)
+				}
 				data = append(data, Entry{Index: id.Index(e.GetIndex()), Term: id.Term(e.GetTerm()), Data: e.GetData()})
 			}
 		}
@@ -152,6 +155,7 @@ func (m *Machine) applied(g *group, i id.Index) {
 func (m *Machine) softChanged(g *group, s raft.SoftState) {
 	wasLeading := g.leading()
 	lead := id.Replica(s.Lead)
+	m.succeed(g, lead, s.RaftState)
 	if lead != g.leader {
 		g.changedAt = m.now
 	}
@@ -180,11 +184,13 @@ func (m *Machine) elected(g *group) {
 		}
 	}
 	g.equipFeeders()
+	m.succeeded(g)
 	m.out.report(g.id, false, "leads now", "term", g.term)
 }
 
 // deposed refuses what a leader had promised to answer.
 func (m *Machine) deposed(g *group) {
+	m.lost(g)
 	m.release(g)
 	g.leadership = leadership{}
 	m.refuseAll(g, &NotLeaderError{Group: g.id, Leader: g.members[g.leader].UUID})

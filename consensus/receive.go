@@ -21,7 +21,7 @@ func (m *Machine) receive(e Received) {
 		switch msg.Kind {
 		case peer.KindPong, peer.KindPing:
 		case peer.KindGoodbye:
-			m.gone(e.From)
+			m.gone(e.From, CauseStopped)
 		case peer.KindEnrolled, peer.KindRetired:
 			m.enrolled(e.From, msg)
 		default:
@@ -107,7 +107,9 @@ func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
 		g.commitNow = max(g.commitNow, id.Index(r.GetCommit()))
 	case raftpb.MsgSnap:
 		return // no log is cut before every member holds it
-	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp, raftpb.MsgTimeoutNow:
+	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
+	case raftpb.MsgTimeoutNow:
+		g.handedOver(r)
 	default:
 		return // nothing else is said between hosts
 	}

@@ -27,6 +27,7 @@ type stage struct {
 	arb   *arbitrator.Machine
 	away  map[string]bool // takes part in nothing
 	hung  map[string]bool // its disk finishes no write
+	deaf  map[string]bool // its cable is out
 	said  map[string]int  // messages to the arbitrator, by kind
 	log   strings.Builder
 	next  uint64
@@ -40,6 +41,7 @@ type actor struct {
 	inbox   []Event
 	pending []Event // Written, while the disk hangs
 	applied []string
+	history []string // of changes of leader, as it saw them
 }
 
 var arbUUID = id.UUID{0xee}
@@ -48,7 +50,7 @@ const cluster = id.Cluster(7)
 
 func newStage(t *testing.T) *stage {
 	return &stage{
-		t: t, hosts: map[string]*actor{}, away: map[string]bool{}, hung: map[string]bool{}, said: map[string]int{},
+		t: t, hosts: map[string]*actor{}, away: map[string]bool{}, hung: map[string]bool{}, deaf: map[string]bool{}, said: map[string]int{},
 		arb: newArbitrator(),
 	}
 }
@@ -141,6 +143,11 @@ func (s *stage) act(a *actor, effects []Effect) {
 			if e.Self {
 				fmt.Fprintf(&s.log, "%s is master of %d\n", a.name, e.Group)
 			}
+		case FailedOver:
+			a.history = append(a.history, fmt.Sprintf("%s leads %d groups, before %s: %v; detection %v, vote %v, first write %v, %v", a.name,
+				e.Groups, s.nameOf(e.From), e.Cause, e.Detection, e.Vote, e.FirstWrite, e.Mode))
+		case Deposed:
+			a.history = append(a.history, fmt.Sprintf("%s led %v: %v %v", a.name, e.Ended, e.Cause, e.Stood))
 		case Report:
 			if e.What == "feed changed" || e.Bad {
 				fmt.Fprintf(&s.log, "%s: %s %s\n", a.name, e.What, args(e.Args))
@@ -163,13 +170,23 @@ func args(list []any) string {
 	return strings.Join(parts, " ")
 }
 
+func (s *stage) nameOf(u id.UUID) string {
+	if u.IsZero() {
+		return "nobody"
+	}
+	return string(u[0])
+}
+
 func (s *stage) send(a *actor, e Send) {
+	if s.deaf[a.name] {
+		return
+	}
 	if e.To == arbUUID {
 		s.toArb(a, e.Messages)
 		return
 	}
 	for _, n := range s.names() {
-		if b := s.hosts[n]; b.uuid == e.To && !s.away[n] {
+		if b := s.hosts[n]; b.uuid == e.To && !s.away[n] && !s.deaf[n] {
 			b.inbox = append(b.inbox, Received{From: a.uuid, Messages: e.Messages})
 		}
 	}
@@ -281,9 +298,35 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) {
 		s.settle()
 	case "cut":
 		s.away[name()] = true
+	case "unplug":
+		s.deaf[name()] = true
+	case "plug":
+		delete(s.deaf, name())
+	case "full":
+		a := s.host(name())
+		a.inbox = append(a.inbox, DiskSpace{Full: true})
+		s.settle()
+	case "goodbye": // and it is gone
+		a := s.host(name())
+		a.inbox = append(a.inbox, Leaving{})
+		s.settle()
+		s.away[name()] = true
+	case "transfer":
+		a := s.host(name())
+		a.inbox = append(a.inbox, Transfer{Group: group, To: 2})
+		s.settle()
+	case "history": // what was seen since the last time
+		for _, n := range s.names() {
+			for _, line := range s.hosts[n].history {
+				fmt.Fprintln(&s.log, line)
+			}
+			s.hosts[n].history = nil
+		}
 	case "heal":
 		delete(s.away, name())
-		s.hosts[name()].inbox = nil
+		if a := s.hosts[name()]; a != nil { // the arbitrator is none
+			a.inbox = nil
+		}
 	case "restart":
 		s.restart(name())
 		for _, n := range s.names() {
