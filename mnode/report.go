@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -28,6 +30,10 @@ type Report struct {
 	// Arbitrator is the directory at the other end of this host's connection
 	// to the arbitrator, zero while there is none.
 	Arbitrator id.UUID
+	// Clock is what this host's clock showed when it made the report.
+	Clock time.Time
+	// Found is what the host finds wrong with itself and no other can see.
+	Found []alarm.Finding `json:",omitempty"`
 }
 
 // GroupReport is one replica as its host sees it.
@@ -46,6 +52,8 @@ type GroupReport struct {
 	Tables  int64
 	Fault   string // not empty: the replica is stopped, with the reason
 	Members []consensus.MemberStatus
+	// Refusal says why the arbitrator votes no more for the group, on its leader.
+	Refusal peer.Refusal `json:",omitzero"`
 }
 
 // Group returns the report's line about a group.

@@ -105,6 +105,10 @@ func sameGroups(a, b Report) bool {
 	return true
 }
 
+// Misfit begins the reason why a host with another setting does not count as
+// ready; the name of the key follows.
+const Misfit = "cfg parameters inconsistent: "
+
 // mismatch names the first setting of a host that differs from this one's
 // (A38).
 func (s *Master) mismatch(r Report) string {
@@ -118,7 +122,7 @@ func (s *Master) mismatch(r Report) string {
 		return ""
 	}
 	slices.Sort(keys)
-	return "cfg parameters inconsistent: " + keys[0]
+	return Misfit + keys[0]
 }
 
 // Remember seeds the facts with what the last master told this host, so that a

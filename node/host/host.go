@@ -13,6 +13,7 @@ import (
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
@@ -33,6 +34,9 @@ type Config struct {
 	// Copy says why a directory is refused as an old copy (R42); nil: it is not.
 	// Sightings.Copy is one. Nil: nobody is.
 	Copy func(u id.UUID) error
+	// Found is what this host finds wrong with itself, for its reports; nil:
+	// nothing ever. It must not wait.
+	Found func() []alarm.Finding
 	// Settings are the configuration keys that must be equal on all hosts.
 	Settings map[string]string
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
@@ -15,10 +17,12 @@ import (
 // mnode master last told, with its age.
 type Overview struct {
 	View       *mnode.View
+	Self       id.Host // this host, zero until it is a member
 	Master     id.Host // mnode master, zero if none is known
 	Dnodes     []DnodeRow
 	Arbitrator *DnodeRow // nil if none is configured
 	Mnodes     []MnodeRow
+	Metadata   GroupRow   // the mnode's own group
 	Groups     []GroupRow // those of databases, by group
 	Tasks      []mnode.Task
 	Alive      int // SHOW CLUSTER ALIVE: 0 no, 1 fully, 2 partly
@@ -35,7 +39,10 @@ type DnodeRow struct {
 	Created  time.Time
 	Reason   string // why it is offline
 	Version  string
-	Seen     time.Duration // age of what is shown; negative: never heard of
+	Copy     bool            // its directory is refused as an old copy
+	Ahead    time.Duration   // of its clock before this host's, as far as a report tells; zero for this host
+	Found    []alarm.Finding // what it finds wrong with itself
+	Seen     time.Duration   // age of what is shown; negative: never heard of
 }
 
 // MnodeRow is one line of SHOW MNODES.
@@ -57,6 +64,7 @@ type GroupRow struct {
 	Members  []MemberRow
 	Mode     consensus.Mode
 	Feed     string
+	Refusal  peer.Refusal // why the arbitrator votes no more for it
 	Seen     time.Duration
 }
 
@@ -72,6 +80,8 @@ type known struct {
 	report mnode.Report
 	has    bool
 	ready  bool
+	copy   bool
+	ahead  time.Duration
 	reason string
 	seen   time.Duration
 }
@@ -79,7 +89,7 @@ type known struct {
 // Overview collects what this host knows.
 func (h *Host) Overview() Overview {
 	now, v := time.Now(), h.View()
-	o := Overview{View: v}
+	o := Overview{View: v, Self: h.Dnode()}
 	hosts := h.known(now, v)
 	if s, ok := h.groups.Status(id.Mnode); ok && !s.Leader.IsZero() {
 		d, _ := v.DnodeOf(s.Leader)
@@ -100,6 +110,7 @@ func (h *Host) Overview() Overview {
 			}
 			continue
 		}
+		o.Metadata = row
 		for i, m := range g.Data() {
 			d, _ := v.Dnode(m.Dnode)
 			o.Mnodes = append(o.Mnodes, MnodeRow{ID: d.ID, EndPoint: d.EndPoint, Role: row.Members[i].Role.String(), Created: m.Created, Seen: row.Seen})
@@ -142,13 +153,16 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 		}
 		switch {
 		case h.isCopy(d.UUID):
-			k.ready, k.reason = false, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
+			k.ready, k.copy, k.reason = false, true, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
 		case k.reason != "":
 			k.ready = false
 		case !k.ready && !k.has:
 			k.reason = "status not received"
 		case !k.ready:
 			k.reason = "status msg timeout"
+		}
+		if clock := k.report.Clock; k.ready && !clock.IsZero() {
+			k.ahead = clock.Add(k.seen).Sub(now)
 		}
 		if d.ID == self {
 			k = known{report: h.Report(), has: true, ready: reason == "", reason: reason}
@@ -170,7 +184,7 @@ func (h *Host) noMaster(now time.Time) bool {
 func dnodeRow(d mnode.Dnode, k known) DnodeRow {
 	row := DnodeRow{
 		ID: d.ID, EndPoint: d.EndPoint, Cores: k.report.Cores, Status: "offline", Role: "any",
-		Created: d.Created, Reason: k.reason, Version: k.report.Version, Seen: k.seen,
+		Created: d.Created, Reason: k.reason, Version: k.report.Version, Copy: k.copy, Ahead: k.ahead, Seen: k.seen,
 	}
 	for _, g := range k.report.Groups {
 		if g.Group != id.Mnode {
@@ -185,6 +199,9 @@ func dnodeRow(d mnode.Dnode, k known) DnodeRow {
 		row.Status = "dropping"
 	case k.ready:
 		row.Status, row.Reason = "ready", ""
+	}
+	if k.ready {
+		row.Found = k.report.Found
 	}
 	return row
 }
@@ -210,7 +227,7 @@ func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
 	}
 	switch {
 	case h.isCopy(arb.UUID):
-		row.Reason = "old copy: stop it, empty its directory, start it"
+		row.Copy, row.Reason = true, "old copy: stop it, empty its directory, start it"
 	case row.Seen >= 0 && row.Seen <= 3*h.cfg.Interval:
 		row.Status = "ready"
 	}
@@ -246,12 +263,12 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 			}
 		}
 		if member.Role == consensus.RoleMaster {
-			row.Mode, row.Feed = line.Mode, line.Feed
+			row.Mode, row.Feed, row.Refusal = line.Mode, line.Feed, line.Refusal
 		}
 		row.Members = append(row.Members, member)
 	}
 	if here && own.Role == consensus.RoleMaster {
-		row.Mode, row.Feed = own.Mode, own.Feed
+		row.Mode, row.Feed, row.Refusal = own.Mode, own.Feed, own.Refusal
 	}
 	return row
 }

@@ -120,7 +120,10 @@ func (h *Host) Report() mnode.Report {
 	r := mnode.Report{
 		Dnode: self.Dnode, UUID: self.UUID, EndPoint: h.cfg.EndPoint, Boot: h.record.Offer().Boot,
 		Version: h.cfg.Version, Cores: h.cfg.Cores, Settings: h.cfg.Settings,
-		Done: id.Index(h.done.Load()), Seen: h.View().Index,
+		Done: id.Index(h.done.Load()), Seen: h.View().Index, Clock: time.Now(),
+	}
+	if h.cfg.Found != nil {
+		r.Found = h.cfg.Found()
 	}
 	if arb := h.View().Arbitrator.UUID; h.linked()[arb] {
 		r.Arbitrator = arb
@@ -150,6 +153,7 @@ func (h *Host) Report() mnode.Report {
 func fill(line *mnode.GroupReport, s consensus.Status) {
 	line.Formed, line.Role, line.Leader, line.Term = s.Formed, s.Role, s.Leader, s.Term
 	line.Last, line.Applied, line.Mode, line.Feed, line.Members = s.Last, s.Applied, s.Mode, s.Feed, s.Members
+	line.Refusal = s.Refusal
 	if s.Faulty != nil {
 		line.Fault = s.Faulty.Error()
 	}
