@@ -53,7 +53,7 @@ func measure(ctx context.Context) (err error) {
 	var written atomic.Int64
 	var done sync.WaitGroup
 	for c := range *clients {
-		done.Go(func() { write(ctx, c, &written) })
+		done.Go(func() { write(ctx, r, c, &written) })
 	}
 	time.Sleep(8 * time.Second) // start-up, and the first pulse of every group
 	before, err := look(r)
@@ -91,9 +91,9 @@ func prepare(ctx context.Context, r *rig.Rig) error {
 }
 
 // write inserts one row after another, at one host and then at the other.
-func write(ctx context.Context, c int, written *atomic.Int64) {
+func write(ctx context.Context, r *rig.Rig, c int, written *atomic.Int64) {
 	h := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2}, Timeout: 5 * time.Second}
-	host := rig.EndPoint([]string{rig.A, rig.B}[c%2])
+	host := r.EndPoint([]string{rig.A, rig.B}[c%2])
 	for i := int64(0); ctx.Err() == nil; i++ {
 		body, err := rig.Ask(ctx, h, host, fmt.Sprintf("INSERT INTO d.t%d VALUES (%d, %d)", c, 1_700_000_000_000+i, i))
 		if err == nil && strings.HasPrefix(body, `{"code":0`) {

@@ -111,7 +111,7 @@ func measure(ctx context.Context, f fault) (after, before time.Duration, err err
 			return 0, 0, err
 		}
 	}
-	master, other, err := findMaster(up)
+	master, other, err := findMaster(up, r)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -120,7 +120,7 @@ func measure(ctx context.Context, f fault) (after, before time.Duration, err err
 
 // watch writes through the event and returns the longest gaps after and before.
 func watch(ctx context.Context, r *rig.Rig, f fault, master, other string) (after, before time.Duration, err error) {
-	w := newWriter(master, other)
+	w := newWriter(r.EndPoint(master), r.EndPoint(other))
 	ctx, cancel := context.WithCancel(ctx)
 	var done sync.WaitGroup
 	done.Go(func() { w.run(ctx) })
@@ -136,10 +136,10 @@ func watch(ctx context.Context, r *rig.Rig, f fault, master, other string) (afte
 
 // findMaster waits until every vgroup has a master and is in sync, and tells who
 // it is.
-func findMaster(ctx context.Context) (master, other string, err error) {
+func findMaster(ctx context.Context, r *rig.Rig) (master, other string, err error) {
 	c := &http.Client{Timeout: time.Second}
 	for ctx.Err() == nil {
-		if body, err := rig.Ask(ctx, c, rig.EndPoint(rig.A), "SHOW d.VGROUPS"); err == nil && strings.Contains(body, `"shut"`) {
+		if body, err := rig.Ask(ctx, c, r.EndPoint(rig.A), "SHOW d.VGROUPS"); err == nil && strings.Contains(body, `"shut"`) {
 			// ids are given in order of joining: dnode 1 is A
 			if strings.Contains(body, `1,"master"`) {
 				return rig.A, rig.B, nil
@@ -158,7 +158,7 @@ type writer struct {
 }
 
 func newWriter(master, other string) *writer {
-	return &writer{hosts: []string{rig.EndPoint(master), rig.EndPoint(other)}}
+	return &writer{hosts: []string{master, other}}
 }
 
 const tryFor = 250 * time.Millisecond

@@ -110,14 +110,14 @@ func prepare(ctx context.Context, r *rig.Rig) (leader, other string, err error) 
 			return "", "", err
 		}
 	}
-	return findLeader(ctx)
+	return findLeader(ctx, r)
 }
 
 // findLeader waits until one host leads every vgroup, and all are in sync.
-func findLeader(ctx context.Context) (leader, other string, err error) {
+func findLeader(ctx context.Context, r *rig.Rig) (leader, other string, err error) {
 	c := &http.Client{Timeout: time.Second}
 	for ctx.Err() == nil {
-		body, err := rig.Ask(ctx, c, rig.EndPoint(rig.A), "SHOW d.VGROUPS")
+		body, err := rig.Ask(ctx, c, r.EndPoint(rig.A), "SHOW d.VGROUPS")
 		if err == nil && strings.Count(body, `"shut"`) == *vgroups {
 			switch *vgroups { // ids are given in order of joining: dnode 1 is A
 			case strings.Count(body, `1,"master"`):
@@ -191,7 +191,7 @@ func (b *bench) once(ctx context.Context, l load) (figures, error) {
 		}
 	}()
 	for c := range l.connections {
-		s, err := dial(ctx, rig.EndPoint(host), c, l.rows, b.next)
+		s, err := dial(ctx, b.rig.EndPoint(host), c, l.rows, b.next)
 		if err != nil {
 			return figures{}, err
 		}
