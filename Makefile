@@ -15,7 +15,7 @@ demo: build ## a whole pair on this machine, with real failovers, under a minute
 test: ## fast tests: no root, no network, under three minutes
 	$(GO) test ./...
 
-check: build lint test race sim powercut ## what CI runs, under twenty minutes
+check: build lint test race sim powercut chaos stale ## what CI runs, under twenty minutes
 
 race: ## the same tests under the race detector
 	$(GO) test -race ./...
@@ -31,8 +31,13 @@ powercut: ## cut the power of a real file system under the log and the stores (r
 	@if [ "$$(id -u)" = 0 ]; then $(GO) test -count=1 -run PowerCut ./internal/wal/... ./vnode/...; \
 	else echo "powercut: skipped, it needs root (loop devices)"; fi
 
-chaos: build ## kill, freeze, cut and power-cut real processes under load, and count every row: ROUNDS= SEED= (root)
-	$(GO) run ./test/chaos -rounds $(or $(ROUNDS),10) $(if $(SEED),-seed $(SEED))
+chaos: build ## break real processes under load; histories, rows and digests are checked: DURATION= (or ROUNDS=) SEED= (root)
+	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos $(if $(ROUNDS),-rounds $(ROUNDS),-for $(or $(DURATION),60s)) $(if $(SEED),-seed $(SEED)); \
+	else echo "chaos: skipped, it needs root (network namespaces, disks)"; fi
+
+stale: build ## plant stale reads into a copy of the programs: chaos must find them (root)
+	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos -plant=test/sim/planted/local-read.patch -for=60s; \
+	else echo "stale: skipped, it needs root (network namespaces, disks)"; fi
 
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
@@ -52,4 +57,4 @@ $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	touch $@
 
-.PHONY: help build demo test check race lint sim powercut chaos bench
+.PHONY: help build demo test check race lint sim powercut chaos stale bench

@@ -2,59 +2,73 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
-	"unsafe"
 
+	"github.com/tarbitrator/tarbitrator/test/powercut"
 	"github.com/tarbitrator/tarbitrator/test/rig"
 )
 
 // fault hurts the cluster and returns what heals it.
 type fault struct {
-	name string
-	do   func(w *world) (heal func() error, err error)
+	kind, name string
+	do         func(w *world) (heal func() error, err error)
 }
 
-var everybody = []string{rig.A, rig.B, rig.Arbitrator}
-
-func chosen(part string) []fault {
-	var list []fault
+// chosen is the faults whose kind and name contain a text, by kind.
+func chosen(part string) [][]fault {
+	var kinds [][]fault
 	for _, f := range allFaults() {
-		if strings.Contains(f.name, part) {
-			list = append(list, f)
+		if !strings.Contains(f.kind+" "+f.name, part) {
+			continue
+		}
+		if n := len(kinds); n > 0 && kinds[n-1][0].kind == f.kind {
+			kinds[n-1] = append(kinds[n-1], f)
+		} else {
+			kinds = append(kinds, []fault{f})
 		}
 	}
-	return list
+	return kinds
 }
 
+// allFaults is every fault, those of a kind together.
 func allFaults() []fault {
-	list := []fault{
-		{"kill a+b", killing(rig.A, rig.B)},
-		{"kill all", killing(rig.A, rig.B, rig.Arbitrator)},
-		{"kill a, b at once again", killingInTurn},
-		{"cut a-b", linkCut(rig.A, rig.B, true)},
-		{"cut a>b", linkCut(rig.A, rig.B, false)},
-		{"cut b>a", linkCut(rig.B, rig.A, false)},
-		{"cut a>w", linkCut(rig.A, rig.Arbitrator, false)},
-		{"cut w>a", linkCut(rig.Arbitrator, rig.A, false)},
-		{"cut b>w", linkCut(rig.B, rig.Arbitrator, false)},
-		{"cut w>b", linkCut(rig.Arbitrator, rig.B, false)},
-		{"power of both", powerCut(rig.A, rig.B)},
+	const a, b, w = rig.A, rig.B, rig.Arbitrator
+	return []fault{
+		{"kill", "a", killing(a)},
+		{"kill", "b", killing(b)},
+		{"kill", "w", killing(w)},
+		{"kill", "a+b", killing(a, b)},
+		{"kill", "a, b at once again", killingInTurn},
+		{"restart of all", "", killing(a, b, w)},
+		{"stop", "a", stopping(a)},
+		{"stop", "b", stopping(b)},
+		{"stop", "all", stopping(a, b, w)},
+		{"freeze", "a", freezing(a)},
+		{"freeze", "b", freezing(b)},
+		{"freeze", "w", freezing(w)},
+		{"unplug", "a", unplugging(a)},
+		{"unplug", "b", unplugging(b)},
+		{"unplug", "w", unplugging(w)},
+		{"cut", "a-b", cutting([2]string{a, b}, [2]string{b, a})},
+		{"cut", "a-w", cutting([2]string{a, w}, [2]string{w, a})},
+		{"cut", "b-w", cutting([2]string{b, w}, [2]string{w, b})},
+		{"cut one way", "a>b", cutting([2]string{a, b})},
+		{"cut one way", "b>a", cutting([2]string{b, a})},
+		{"cut one way", "a>w", cutting([2]string{a, w})},
+		{"cut one way", "w>a", cutting([2]string{w, a})},
+		{"cut one way", "b>w", cutting([2]string{b, w})},
+		{"cut one way", "w>b", cutting([2]string{w, b})},
+		// Its clients still reach it.
+		{"isolate", "a", cutting([2]string{a, b}, [2]string{b, a}, [2]string{a, w}, [2]string{w, a})},
+		{"isolate", "b", cutting([2]string{a, b}, [2]string{b, a}, [2]string{b, w}, [2]string{w, b})},
+		{"power cut", "a", powerCut(a)},
+		{"power cut", "b", powerCut(b)},
+		{"power cut", "both", powerCut(a, b)},
+		{"hung disk", "a", hanging(a)},
+		{"hung disk", "b", hanging(b)},
+		{"full disk", "a", filling(a)},
+		{"full disk", "b", filling(b)},
 	}
-	for _, n := range everybody {
-		list = append(list,
-			fault{"kill " + n, killing(n)},
-			fault{"freeze " + n, freezing(n)},
-			fault{"unplug " + n, unplugging(n)})
-	}
-	for _, n := range []string{rig.A, rig.B} {
-		list = append(list, fault{"power of " + n, powerCut(n)}, fault{"hang disk of " + n, hanging(n)})
-	}
-	return list
 }
 
 func killing(names ...string) func(*world) (func() error, error) {
@@ -74,6 +88,18 @@ func killingInTurn(w *world) (func() error, error) {
 		return nil, err
 	}
 	return func() error { return w.Start(rig.B) }, nil
+}
+
+// stopping asks processes to stop, one after the other.
+func stopping(names ...string) func(*world) (func() error, error) {
+	return func(w *world) (func() error, error) {
+		var errs []error
+		for _, n := range names {
+			_, err := w.Terminate(n)
+			errs = append(errs, err)
+		}
+		return func() error { return w.startAll(names) }, errors.Join(errs...)
+	}
 }
 
 func (w *world) startAll(names []string) error {
@@ -102,35 +128,35 @@ func hanging(name string) func(*world) (func() error, error) {
 	}
 }
 
-// linkCut drops what goes from one machine to another, and back if both is set.
-func linkCut(from, to string, both bool) func(*world) (func() error, error) {
-	return func(*world) (func() error, error) {
-		prefix, _ := rig.Inside()
-		rules := fmt.Sprintf(`iifname "v%s" oifname "v%s" drop; `, from, to)
-		if both {
-			rules += fmt.Sprintf(`iifname "v%s" oifname "v%s" drop; `, to, from)
-		}
-		table := "table bridge fault { chain c { type filter hook forward priority -300; policy accept; " + rules + "}; }"
-		return func() error { return nft(prefix, "delete table bridge fault") }, nft(prefix, table)
+// nearlyFull is what a full disk has left: less than a host wants for the
+// writes that it does although it takes none.
+const nearlyFull = 48 << 20
+
+func filling(name string) func(*world) (func() error, error) {
+	return func(w *world) (func() error, error) {
+		return func() error { return w.EmptyDisk(name) }, w.FillDisk(name, nearlyFull)
 	}
 }
 
-func nft(prefix, command string) error {
-	out, err := exec.Command("ip", "netns", "exec", prefix+"-br", "nft", command).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("nft %s: %w: %s", command, err, out)
+// cutting drops what goes from one machine to another.
+func cutting(links ...[2]string) func(*world) (func() error, error) {
+	return func(w *world) (func() error, error) {
+		var errs []error
+		for _, l := range links {
+			errs = append(errs, w.CutLink(l[0], l[1]))
+		}
+		return w.Heal, errors.Join(errs...)
 	}
-	return nil
 }
 
 // powerCut takes the power of data hosts away: of their disks is left what was
 // synced, and with luck more.
 func powerCut(names ...string) func(*world) (func() error, error) {
 	return func(w *world) (func() error, error) {
-		how := uint32(w.random.IntN(3)) // the kernel's flags: all, journal only, nothing but what was synced
+		how := powercut.All[w.random.IntN(len(powercut.All))]
 		var errs []error
 		for _, n := range names {
-			errs = append(errs, shutDown(filepath.Join(w.home, n), how))
+			errs = append(errs, w.BreakDisk(n, how))
 		}
 		for _, n := range names {
 			errs = append(errs, w.Kill(n))
@@ -138,31 +164,9 @@ func powerCut(names ...string) func(*world) (func() error, error) {
 		return func() error {
 			var errs []error
 			for _, n := range names {
-				errs = append(errs, remount(filepath.Join(w.home, n)))
+				errs = append(errs, w.MendDisk(n))
 			}
 			return errors.Join(append(errs, w.startAll(names))...)
 		}, errors.Join(errs...)
 	}
-}
-
-func shutDown(dir string, how uint32) error {
-	const ext4Shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	f, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("cut the power: %w", err)
-	}
-	defer f.Close()
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), ext4Shutdown, uintptr(unsafe.Pointer(&how))); errno != 0 {
-		return fmt.Errorf("cut the power: %w", errno)
-	}
-	return nil
-}
-
-func remount(dir string) error {
-	for _, args := range [][]string{{"umount", dir}, {"mount", "-o", "loop", dir + ".img", dir}} {
-		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("restore the power: %w: %s", err, out)
-		}
-	}
-	return nil
 }

@@ -21,6 +21,7 @@ import (
 // load is the clients. Each writer has one INSERT in flight and repeats it, at
 // either host, until it is acknowledged: so the number of its rows is known.
 type load struct {
+	hosts   []string // end points
 	client  *http.Client
 	writers []*writer
 	mu      struct {
@@ -45,8 +46,8 @@ const firstRow = 1_700_000_000_000
 // tryFor is how long a client waits before it asks the other host.
 const tryFor = 2 * time.Second
 
-func newLoad(n int) *load {
-	l := &load{client: &http.Client{
+func newLoad(hosts []string, n int) *load {
+	l := &load{hosts: hosts, client: &http.Client{
 		Timeout: tryFor,
 		Transport: &http.Transport{
 			MaxIdleConnsPerHost: 2 * n,
@@ -60,9 +61,9 @@ func newLoad(n int) *load {
 	return l
 }
 
-// start runs all clients until ctx ends. A statement that is under way then is
+// run runs all clients until ctx ends. A statement that is under way then is
 // repeated until it is acknowledged.
-func (l *load) start(ctx context.Context, ddl bool) (done chan struct{}) {
+func (l *load) run(ctx context.Context, ddl bool) {
 	var all sync.WaitGroup
 	for i, w := range l.writers {
 		w.last.Store(time.Now().UnixNano())
@@ -72,15 +73,10 @@ func (l *load) start(ctx context.Context, ddl bool) (done chan struct{}) {
 	if ddl {
 		all.Go(func() { l.define(ctx) })
 	}
-	done = make(chan struct{})
-	go func() {
-		all.Wait()
-		close(done)
-	}()
-	return done
+	all.Wait()
 }
 
-func endPoint(i int) string { return rig.EndPoint([]string{rig.A, rig.B}[i%2]) }
+func (l *load) endPoint(i int) string { return l.hosts[i%len(l.hosts)] }
 
 const ok = `{"code":0,`
 
@@ -94,7 +90,7 @@ func (l *load) write(ctx context.Context, w *writer, host int) {
 		statement := fmt.Sprintf("INSERT INTO %s VALUES (%d, %d)", w.table, firstRow+row, row)
 		giveUp := time.Time{}
 		for {
-			body, err := rig.Ask(context.Background(), l.client, endPoint(host), statement)
+			body, err := rig.Ask(context.Background(), l.client, l.endPoint(host), statement)
 			if err == nil && strings.HasPrefix(body, ok) {
 				break
 			}
@@ -125,7 +121,7 @@ func (l *load) read(ctx context.Context) {
 	for i := 0; ctx.Err() == nil; i++ {
 		w := l.writers[i/2%len(l.writers)]
 		atLeast := w.acked.Load()
-		body, err := rig.Ask(ctx, l.client, endPoint(i), "SELECT COUNT(*) FROM "+w.table)
+		body, err := rig.Ask(ctx, l.client, l.endPoint(i), "SELECT COUNT(*) FROM "+w.table)
 		if err != nil || !strings.HasPrefix(body, ok) {
 			l.note(body)
 			time.Sleep(20 * time.Millisecond)
@@ -138,7 +134,7 @@ func (l *load) read(ctx context.Context) {
 			continue
 		}
 		if n, _ := strconv.ParseInt(m[1], 10, 64); n < atLeast || n > atMost {
-			l.report(fmt.Errorf("%s at %s: %d rows read, %d to %d were acknowledged", w.table, endPoint(i), n, atLeast, atMost))
+			l.report(fmt.Errorf("%s at %s: %d rows read, %d to %d were acknowledged", w.table, l.endPoint(i), n, atLeast, atMost))
 		}
 	}
 }
@@ -149,7 +145,7 @@ func (l *load) define(ctx context.Context) {
 	host := 0
 	must := func(statement, fine string) string {
 		for ctx.Err() == nil {
-			body, err := rig.Ask(ctx, patient, endPoint(host), statement)
+			body, err := rig.Ask(ctx, patient, l.endPoint(host), statement)
 			if err == nil && (strings.HasPrefix(body, ok) || fine != "" && strings.Contains(body, fine)) {
 				return body
 			}
@@ -173,7 +169,7 @@ func (l *load) define(ctx context.Context) {
 	for i := range 3 {
 		end := time.Now().Add(lateWrites)
 		for time.Now().Before(end) {
-			body, err := rig.Ask(context.Background(), patient, endPoint(host), "DROP DATABASE IF EXISTS x"+strconv.Itoa(i))
+			body, err := rig.Ask(context.Background(), patient, l.endPoint(host), "DROP DATABASE IF EXISTS x"+strconv.Itoa(i))
 			if err == nil && strings.HasPrefix(body, ok) {
 				break
 			}

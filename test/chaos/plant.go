@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// programParts are the parts of the tree that the programs are built from.
+var programParts = []string{"go.mod", "go.sum", "arbitrator", "client", "cmd", "consensus", "internal", "mnode", "node", "vnode"}
+
+// plant builds the programs with the bug of a patch, and runs this program
+// against them: it must end because of a history that nothing explains. The
+// checks know nothing of the bug.
+func plant(patch string) (code int) {
+	err := func() error {
+		home, err := os.MkdirTemp("", "planted-")
+		if err != nil {
+			return fmt.Errorf("make a copy: %w", err)
+		}
+		defer os.RemoveAll(home)
+		if err := buildPlanted(patch, home); err != nil {
+			return err
+		}
+		args := []string{"-bin", filepath.Join(home, "bin"), "-dir", filepath.Join(home, "run")}
+		for _, a := range os.Args[1:] {
+			if name := strings.TrimLeft(a, "-"); !strings.HasPrefix(name, "plant=") {
+				args = append(args, a)
+			}
+		}
+		cmd := exec.Command(os.Args[0], args...)
+		said, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			return fmt.Errorf("run against the planted bug: %w", err)
+		}
+		if !strings.Contains(string(said), "no order of its operations explains") {
+			return fmt.Errorf("the bug of %s was not found:\n%s", patch, said)
+		}
+		return nil
+	}()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		return 1
+	}
+	fmt.Printf("%s: found\n", filepath.Base(patch))
+	return 0
+}
+
+func buildPlanted(patch, home string) error {
+	patch, err := filepath.Abs(patch)
+	if err != nil {
+		return fmt.Errorf("find the patch: %w", err)
+	}
+	tree := filepath.Join(home, "tree")
+	if err := os.MkdirAll(tree, 0o700); err != nil {
+		return fmt.Errorf("make a copy: %w", err)
+	}
+	for _, args := range [][]string{
+		append(append([]string{"cp", "-r"}, programParts...), tree),
+		{"git", "-C", tree, "apply", "-C1", "--whitespace=nowarn", patch},
+		{"go", "build", "-C", tree, "-o", filepath.Join(home, "bin") + "/", "./cmd/..."},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
+		}
+	}
+	return os.Mkdir(filepath.Join(home, "run"), 0o700)
+}
