@@ -24,6 +24,7 @@ type Config struct {
 	Bind       string // address to listen on; default all
 	ServerPort uint16 // for other hosts; default 6030
 	GossipPort uint16 // default ServerPort + 1
+	GossipKey  string // 32 bytes in base64 or hexadecimal; default: derived from the cluster's secret
 	HTTPPort   uint16 // for clients; default 6041
 	Arbitrator string // host:port of tarbitrator; default none
 
@@ -134,6 +135,12 @@ func (c Config) Listen(port uint16) string {
 	return net.JoinHostPort(c.Bind, strconv.Itoa(int(port)))
 }
 
+// GossipSecret is the key that GossipKey spells; false: none is configured.
+func (c Config) GossipSecret() (key [keyBytes]byte, set bool) {
+	key, err := parseKey(c.GossipKey)
+	return key, err == nil
+}
+
 // Tick is a tenth of the election timeout.
 func (c Config) Tick() time.Duration { return c.ElectionTimeout / 10 }
 
@@ -172,6 +179,9 @@ func (c Config) variables(wanted func(*key) bool) []Variable {
 	for i := range keys {
 		if k := &keys[i]; wanted(k) {
 			v := Variable{Name: k.name, Value: k.get(&c), Scope: k.scope, Info: k.doc}
+			if k.kind == kindKey && v.Value != "" {
+				v.Value = "(set)"
+			}
 			if d, ok := k.field(&c).(*time.Duration); ok && *d%k.unit == 0 {
 				v.Value = strconv.FormatInt(int64(*d/k.unit), 10)
 				v.Info += ", in " + unitName(k.unit)
@@ -183,14 +193,18 @@ func (c Config) variables(wanted func(*key) bool) []Variable {
 }
 
 // String is the configuration as a file that Parse reads back: what tnode start
-// -C prints. Keys without a value stand there as comments.
+// -C prints. Keys without a value stand there as comments, and so do secrets.
 func (c Config) String() string {
 	var b strings.Builder
 	for i := range keys {
 		k := &keys[i]
 		value := k.get(&c)
-		if value == "" {
+		switch {
+		case value == "":
 			fmt.Fprintf(&b, "# %s\n", k.name)
+			continue
+		case k.kind == kindKey:
+			fmt.Fprintf(&b, "# %-18s is set and not shown\n", k.name)
 			continue
 		}
 		fmt.Fprintf(&b, "%-20s %s\n", k.name, quote(value))

@@ -1,7 +1,9 @@
 package conf
 
 import (
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
@@ -134,6 +136,35 @@ func TestVariables(t *testing.T) {
 	}
 }
 
+// TestGossipKey: either spelling is the same key, what is none is refused, and
+// none of it is ever shown.
+func TestGossipKey(t *testing.T) {
+	const spelt = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0e/+8="
+	want := [keyBytes]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 255, 239}
+	for _, value := range []string{spelt, strings.TrimRight(spelt, "="), strings.ReplaceAll(spelt, "/", "_"), hex.EncodeToString(want[:])} {
+		c, _, err := Parse("f", strings.NewReader("gossipKey "+value))
+		if err != nil {
+			t.Errorf("%s: %v", value, err)
+			continue
+		}
+		if got, set := c.GossipSecret(); !set || got != want {
+			t.Errorf("%s: got %x, want %x", value, got, want)
+		}
+		if strings.Contains(c.String()+fmt.Sprint(c.Variables()), value) {
+			t.Errorf("%s is shown in\n%s%v", value, c, c.Variables())
+		}
+	}
+	for _, value := range []string{"secret", spelt[4:], spelt + "AAAA", strings.Repeat("g", 64)} {
+		_, _, err := Parse("f", strings.NewReader("gossipKey "+value))
+		if err == nil || strings.Contains(err.Error(), value) || !strings.Contains(err.Error(), "openssl rand") {
+			t.Errorf("%s: got %v", value, err)
+		}
+	}
+	if _, set := Default().GossipSecret(); set {
+		t.Error("a key is set by default")
+	}
+}
+
 func TestLogLevel(t *testing.T) {
 	for flag, want := range map[int]slog.Level{0: slog.LevelInfo, 131: slog.LevelInfo, 135: slog.LevelDebug, 143: slog.LevelDebug, 207: slog.LevelDebug} {
 		if got := (Config{DebugFlag: flag}).LogLevel(); got != want {
@@ -173,6 +204,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("accepted, but: %v", err)
 		}
 		again, _, err := Parse("f", strings.NewReader(c.String()))
+		c.GossipKey = "" // it is not printed
 		if err != nil || again != c {
 			t.Fatalf("printed:\n%s\nparsed back: %+v, error %v; want %+v", c.String(), again, err, c)
 		}

@@ -47,6 +47,9 @@ var keys = []key{
 	{name: "gossipPort", preset: "0", kind: kindInt, max: 65535, scope: "server",
 		field: func(c *Config) any { return &c.GossipPort },
 		doc:   "port for gossip, TCP and UDP; 0 means serverPort + 1"},
+	{name: "gossipKey", kind: kindKey, scope: "server",
+		field: func(c *Config) any { return &c.GossipKey },
+		doc:   "key that encrypts gossip, the same on all hosts (openssl rand -base64 32); made from the cluster's secret if empty"},
 	{name: "httpPort", preset: "6041", kind: kindInt, min: 1, max: 65535, scope: "server",
 		field: func(c *Config) any { return &c.HTTPPort },
 		doc:   "port for clients"},
@@ -170,6 +173,8 @@ func (k *key) limits() string {
 		return "name or address"
 	case kindZone:
 		return "IANA name"
+	case kindKey:
+		return "32 bytes in base64 or hexadecimal"
 	}
 	return "absolute path"
 }

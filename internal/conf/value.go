@@ -1,6 +1,8 @@
 package conf
 
 import (
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -21,7 +23,11 @@ const (
 	kindHost
 	kindPath
 	kindZone
+	kindKey
 )
+
+// keyBytes is the length of a key, whatever it is written in.
+const keyBytes = 32
 
 // set reads value, checks it and puts it into its field of c. Its error does not
 // name the key.
@@ -109,11 +115,30 @@ func (k *key) text(value string) (string, error) {
 			return "", fmt.Errorf("%q is not an absolute path", value)
 		}
 		return filepath.Clean(value), nil
+	case kindKey:
+		_, err := parseKey(value)
+		return value, err
 	}
 	if strings.Trim(value, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_+-") != "" {
 		return "", fmt.Errorf("%q is not the name of a zone, such as Europe/Berlin", value)
 	}
 	return value, nil
+}
+
+// parseKey reads a key in hexadecimal digits or in either form of base64, padded
+// or not. Its error does not show what was read.
+func parseKey(s string) (key [keyBytes]byte, err error) {
+	var b []byte
+	if len(s) == hex.EncodedLen(keyBytes) {
+		b, err = hex.DecodeString(s)
+	} else {
+		plain := strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(s, "="))
+		b, err = base64.RawStdEncoding.DecodeString(plain)
+	}
+	if err != nil || len(b) != keyBytes {
+		return key, fmt.Errorf("it is no key of %d bytes in base64 or hexadecimal: make one with openssl rand -base64 %d", keyBytes, keyBytes)
+	}
+	return [keyBytes]byte(b), nil
 }
 
 // host checks the name or address of a machine.
