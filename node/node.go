@@ -38,6 +38,7 @@ type Node struct {
 	wal       *wal.Log
 	writer    *wal.Writer
 	space     *space
+	alarms    *alarms
 	net       *peer.Net
 	groups    *consensus.Host
 	host      *host.Host
@@ -137,6 +138,7 @@ func (n *Node) build() {
 		Offer: n.record.Offer(), Judge: n.sightings.Judge, OnRefusedAsCopy: n.noteRefusal, OnSequence: n.sightings.Heard,
 		OnFrame: n.receive, OnLink: n.linked,
 	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
+	n.alarms = &alarms{look: n.findings, log: log}
 	n.groups = consensus.New(groupConfig(c.Config), who.UUID, consensus.Log{LogReader: n.wal, Appender: n.writer}, n.net, log)
 }
 
@@ -167,6 +169,7 @@ func (n *Node) start() {
 	n.parts.start("groups", n.groups.Run)
 	n.parts.start("disk space", n.space.run)
 	n.parts.start("host", n.host.Run)
+	n.parts.start("alarms", n.alarms.run)
 	n.parts.start("doors", n.runDoors)
 }
 
@@ -184,6 +187,7 @@ func (n *Node) newHost() (err error) {
 		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
 		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, NewCluster: c.NewCluster, Version: query.Version,
 		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy,
+		Found: n.ownFindings,
 	}, n.record, n.net, n.groups, n.openShard, n.log)
 	return err
 }
@@ -204,7 +208,7 @@ func (n *Node) newDoors() error {
 			return f.Code, f.Text
 		},
 		Variables: c.Variables(), Shared: c.Shared(),
-	}, cluster{n.host}, n.log)
+	}, cluster{n.host, n.alarms}, n.log)
 	for method, h := range n.engine.Handlers() {
 		n.host.Handle(method, h)
 	}
@@ -220,6 +224,7 @@ func (n *Node) newDoors() error {
 	statements := &timed{runner: n.engine}
 	metrics := &api.Metrics{}
 	metrics.Add(n.collect)
+	metrics.Add(n.alarms.collect)
 	metrics.Add(statements.collect)
 	rest.New(rest.Config{RowLimit: int(c.RestfulRowLimit), StrictStatus: c.HTTPCodeServerError}, n.server, keeper, statements)
 	api.Status(n.server, keeper, metrics, vnodes{n}, func() uint32 { return uint32(n.host.Dnode()) })

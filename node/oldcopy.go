@@ -86,6 +86,7 @@ func (n *Node) startMarked(why string) {
 	n.net.MarkOldCopy()
 	n.log.Error("this host does not start: its data directory is an old copy", "text", n.refusal().Error())
 	n.parts.start("network", n.runNet)
+	n.parts.start("alarms", n.alarms.run)
 	n.parts.start("doors", n.runDoors)
 	if n.config.Ready != nil {
 		n.config.Ready() // there is nothing to wait for, and nothing that a restart would mend

@@ -38,7 +38,10 @@ func keep(o mnode.Options) time.Duration {
 }
 
 // cluster is a host as node/query wants it.
-type cluster struct{ *host.Host }
+type cluster struct {
+	*host.Host
+	*alarms
+}
 
 // Vnode is this host's replica of a group, if it has one.
 func (c cluster) Vnode(g id.Group) (*vnode.Vnode, bool) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
 )
 
 // Room on the disk that is kept for what a host writes although it takes no
@@ -22,6 +24,13 @@ const (
 	roomEvery = 25 * time.Millisecond
 )
 
+// Less room than this is worth a word before it is too little: a part of the
+// whole disk, or a multiple of what must stay free.
+const (
+	nearlyPart  = 20 // a twentieth: 5 %
+	nearlyTimes = 4
+)
+
 // space tells the groups when to refuse writes: when the log says that it is
 // full, and when the disk is nearly so.
 type space struct {
@@ -33,6 +42,7 @@ type space struct {
 	mu struct {
 		sync.Mutex
 		logFull, diskLow bool
+		nearly           bool
 	}
 }
 
@@ -54,15 +64,16 @@ func (s *space) note(change func()) {
 func (s *space) run(ctx context.Context) error {
 	ticker := time.NewTicker(roomEvery)
 	defer ticker.Stop()
-	low := false
+	low, nearly := false, false
 	for {
 		var fs unix.Statfs_t
 		if err := unix.Statfs(s.dir, &fs); err == nil {
-			was := low
-			low = tooLow(fs.Bavail*uint64(fs.Bsize), s.replicas(), was)
-			s.note(func() { s.mu.diskLow = low })
+			was, free := low, fs.Bavail*uint64(fs.Bsize)
+			low = tooLow(free, s.replicas(), was)
+			nearly = nearlyLow(free, fs.Blocks*uint64(fs.Bsize), s.replicas(), nearly)
+			s.note(func() { s.mu.diskLow, s.mu.nearly = low, nearly })
 			if low != was {
-				s.say(low, fs.Bavail*uint64(fs.Bsize))
+				s.say(low, free)
 			}
 		}
 		select {
@@ -83,6 +94,30 @@ func tooLow(free uint64, replicas int, was bool) bool {
 		return free < wanted(replicas)*5/4
 	}
 	return free < wanted(replicas)
+}
+
+// nearlyLow reports whether an operator should hear of it, with the same slack.
+func nearlyLow(free, size uint64, replicas int, was bool) bool {
+	least := max(size/nearlyPart, nearlyTimes*wanted(replicas))
+	if was {
+		return free < least*5/4
+	}
+	return free < least
+}
+
+// findings is what is wrong with the disk of a host of this name.
+func (s *space) findings(host string) []alarm.Finding {
+	s.mu.Lock()
+	full, nearly := s.mu.logFull || s.mu.diskLow, s.mu.nearly
+	s.mu.Unlock()
+	const next = "free space there or make the disk larger; it heals by itself"
+	switch {
+	case full:
+		return []alarm.Finding{{Code: alarm.DiskFull, Object: host, What: "the disk of " + s.dir + " is full: this host takes no more rows", Next: next}}
+	case nearly:
+		return []alarm.Finding{{Code: alarm.DiskNearlyFull, Object: host, What: "the disk of " + s.dir + " is nearly full", Next: next}}
+	}
+	return nil
 }
 
 func (s *space) say(low bool, free uint64) {

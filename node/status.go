@@ -34,7 +34,7 @@ type vnodes struct{ *Node }
 func (n vnodes) Vnodes(ctx context.Context, digest bool) ([]api.Vnode, error) {
 	list := []api.Vnode{} // not null in JSON
 	for _, s := range n.groups.Statuses() {
-		v, ok := cluster{n.host}.Vnode(s.Group)
+		v, ok := cluster{n.host, n.alarms}.Vnode(s.Group)
 		if !ok {
 			continue
 		}

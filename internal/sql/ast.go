@@ -129,6 +129,7 @@ const (
 	ShowDnodeVariables   // of host Dnode
 	ShowUsers
 	ShowFailovers
+	ShowAlarms
 	ShowTransactions
 	ShowArbgroups
 	ShowCreateDatabase

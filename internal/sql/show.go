@@ -20,6 +20,7 @@ var shows = []struct {
 	{[]string{"dnode"}, ShowDnodeVariables},
 	{[]string{"users"}, ShowUsers},
 	{[]string{"failovers"}, ShowFailovers},
+	{[]string{"alarms"}, ShowAlarms},
 	{[]string{"transactions"}, ShowTransactions},
 	{[]string{"arbgroups"}, ShowArbgroups},
 	{[]string{"create", "database"}, ShowCreateDatabase},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
 	"github.com/tarbitrator/tarbitrator/internal/conf"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
@@ -30,6 +31,10 @@ type Cluster interface {
 	Refresh(ctx context.Context) (*mnode.View, error)
 	// Overview is what is known about the state of the cluster. It never waits.
 	Overview() host.Overview
+	// Failovers are the changes of master, the newest first. It never waits.
+	Failovers() []mnode.Failover
+	// Alarms are those that hold now, the most urgent first. It never waits.
+	Alarms() []alarm.Alarm
 	// Vnode is this host's replica of a group, if it has one.
 	Vnode(g id.Group) (*vnode.Vnode, bool)
 	// Forward runs a method on the host that leads a group. It waits for a

@@ -114,3 +114,13 @@ func (e *Engine) tableCounts() map[id.Group]int64 {
 	}
 	return counts
 }
+
+// showAlarms is a statement of ours; others of this dialect have none like it.
+func (e *Engine) showAlarms() *Result {
+	t := newTable(varchar("code", 32), varchar("level", 8), varchar("object", 96), column("since", sql.TypeTimestamp),
+		varchar("what", 512), varchar("next_step", 512))
+	for _, a := range e.cluster.Alarms() {
+		t.add(text(string(a.Code)), text(a.Level.String()), text(a.Object), milliseconds(a.Since), text(a.What), text(a.Next))
+	}
+	return t.result(sql.Millisecond)
+}
