@@ -48,6 +48,7 @@ type link struct {
 	state     LinkState
 	sent, got uint64 // bytes over connections that have ended
 	started   bool   // run has been started
+	hint      bool   // Hint was called since run has looked
 }
 
 func (l *link) signal() {
@@ -91,6 +92,7 @@ type view struct {
 	lost    *conn
 	lostWhy error
 	missing []Class
+	hint    bool
 }
 
 func (l *link) view() view {
@@ -99,8 +101,9 @@ func (l *link) view() view {
 	defer n.mu.Unlock()
 	v := view{
 		peer: l.peer, self: n.mu.self, remote: l.remote, up: l.conns[Beats] != nil, lost: l.lost, lostWhy: l.lostWhy,
+		hint: l.hint,
 	}
-	l.lost, l.lostWhy = nil, nil
+	l.lost, l.lostWhy, l.hint = nil, nil, false
 	if l.peer == nil || l.key.cluster != n.mu.self.Cluster || l.key.cluster == 0 {
 		v.peer = nil
 		return v
@@ -136,6 +139,9 @@ func (l *link) run(ctx context.Context) {
 		}
 		if v.up && len(v.missing) == 0 {
 			d.succeed(v)
+		}
+		if v.hint {
+			d.hurry(v)
 		}
 		wait := time.Until(d.due)
 		if len(v.missing) > 0 && wait <= 0 {
@@ -196,6 +202,20 @@ func (d *dialler) yield(v view) {
 	larger := bytes.Compare(d.net.cfg.UUID[:], d.key.uuid[:]) > 0
 	if larger && (v.peer == nil || !v.peer.Arbitrator) {
 		d.due = time.Now().Add(otherSide)
+	}
+}
+
+// hurry forgets how often nobody has answered: somebody says that the directory
+// is there. The side whose turn it is not still waits for the other.
+func (d *dialler) hurry(v view) {
+	d.backoff, d.next = 0, 0
+	if now := time.Now(); d.due.After(now) {
+		was := d.due
+		d.due = now
+		d.yield(v)
+		if d.due.After(was) {
+			d.due = was
+		}
 	}
 }
 

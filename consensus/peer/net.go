@@ -198,6 +198,17 @@ func (n *Net) SetPeers(peers []Peer) {
 	}
 }
 
+// Hint says that a directory has just been heard elsewhere: one that is not
+// connected is dialled now, not when its back-off is over.
+func (n *Net) Hint(u id.UUID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l := n.mu.links[linkKey{n.mu.self.Cluster, u}]; l != nil && l.peer != nil {
+		l.hint = true
+		l.signal()
+	}
+}
+
 // wantLocked gives every peer a link under the own cluster, and returns the
 // connections of links that nobody wants any more.
 func (n *Net) wantLocked() (closing []*conn) {

@@ -407,3 +407,25 @@ func TestStatesHaveNames(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A hint makes the dialler try at once, whatever its back-off, and is worth
+// nothing about a directory that is no peer.
+func TestHint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet()
+		a, b := linked(t, n)
+		time.Sleep(time.Second)
+		for range 5 { // by chance the next attempt is due once in a hundred times
+			b.stop()
+			time.Sleep(time.Minute)
+			a.told()
+			b = n.join(t, 2, Identity{Cluster: testCluster, Host: 2, Secret: testSecret}, nil)
+			a.Hint(uuidOf(2))
+			a.Hint(uuidOf(9))
+			time.Sleep(10 * time.Millisecond)
+			wantTold(t, a, "2 up")
+		}
+		b.stop()
+		a.stop()
+	})
+}
