@@ -137,6 +137,15 @@ type member struct {
 	mu     sync.Mutex
 	got    []Message
 	states []string
+	lines  []string // logged
+}
+
+// Write takes one line of the log.
+func (m *member) Write(b []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lines = append(m.lines, string(b))
+	return len(b), nil
 }
 
 // join starts a Net on the fake network. change may adapt its Config.
@@ -159,7 +168,7 @@ func (n *fakeNet) join(t *testing.T, number byte, self Identity, change func(*Co
 	if change != nil {
 		change(&cfg)
 	}
-	m.Net = NewNet(cfg, self, slog.New(slog.DiscardHandler))
+	m.Net = NewNet(cfg, self, slog.New(slog.NewTextHandler(m, nil)))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	m.stop = func() {

@@ -19,6 +19,8 @@ const (
 	redialCopy  = 10 * time.Second       // one side is an old copy: it will stay one, and dials itself once it does not
 	otherSide   = 300 * time.Millisecond // the larger UUID gives the smaller one this long to dial
 	probeWithin = 200 * time.Millisecond
+
+	maxComplaints = 16 // addresses of one directory whose faults are remembered
 )
 
 // link is what a Net knows about one directory, and the connections to it. On a
@@ -119,17 +121,17 @@ func (l *link) view() view {
 // dialler is the state of a link's goroutine.
 type dialler struct {
 	*link
-	told     Remote        // of the last OnLink
-	ever     bool          // the link has been up
-	due      time.Time     // of the next attempt
-	backoff  time.Duration // after a round in which no address answered
-	next     int           // address to try
-	complain string        // the fault that was logged
+	told     Remote            // of the last OnLink
+	ever     bool              // the link has been up
+	due      time.Time         // of the next attempt
+	backoff  time.Duration     // after a round in which no address answered
+	next     int               // address to try
+	complain map[string]string // the faults that were logged, by address
 }
 
 // run dials until ctx ends or nobody needs the link any more.
 func (l *link) run(ctx context.Context) {
-	d := dialler{link: l}
+	d := dialler{link: l, complain: map[string]string{}}
 	v := l.view()
 	d.yield(v)
 	for ; ctx.Err() == nil; v = l.view() {
@@ -338,8 +340,11 @@ func (d *dialler) failed(addr string, err error) {
 		d.answered = refused.uuid
 	}
 	n.mu.Unlock()
-	if d.complain != kind {
-		d.complain = kind
+	if d.complain[addr] != kind {
+		if len(d.complain) > maxComplaints {
+			clear(d.complain) // it has moved a lot
+		}
+		d.complain[addr] = kind
 		n.log.Warn("peer not connected", "peer", d.key.uuid.Short(), "addr", addr, "why", kind, "err", err)
 	}
 }
@@ -347,9 +352,9 @@ func (d *dialler) failed(addr string, err error) {
 // succeed forgets the failures before.
 func (d *dialler) succeed(v view) {
 	d.backoff = 0
-	if d.complain != "" {
-		d.net.log.Info("peer connected again", "peer", d.key.uuid.Short(), "addr", v.remote.Addr, "was", d.complain)
-		d.complain = ""
+	if len(d.complain) > 0 {
+		d.net.log.Info("peer connected again", "peer", d.key.uuid.Short(), "addr", v.remote.Addr)
+		clear(d.complain)
 	}
 	d.net.mu.Lock()
 	d.fault, d.answered = "", id.UUID{}

@@ -429,3 +429,20 @@ func TestHint(t *testing.T) {
 		a.stop()
 	})
 }
+
+// A peer that is at none of its addresses, for a reason of its own at each, is
+// logged once for each and not at every attempt.
+func TestComplaintsAreNotRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet()
+		self := Identity{Cluster: testCluster, Secret: testSecret}
+		a, other := n.join(t, 1, self, nil), n.join(t, 3, self, nil)
+		a.SetPeers([]Peer{{UUID: uuidOf(2), Addrs: []string{"nowhere:1", other.addr, a.addr}}})
+		time.Sleep(10 * time.Minute)
+		other.stop()
+		a.stop()
+		if len(a.lines) != 3 {
+			t.Errorf("%d lines about three addresses:\n%s", len(a.lines), a.lines)
+		}
+	})
+}
