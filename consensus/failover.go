@@ -62,6 +62,7 @@ type Failover struct {
 	Ended      []Leadership // the leaderships that ended, the first maxEnded of them
 	From       id.UUID      // who led before, zero if this host knew of nobody
 	At         time.Time    // when the first group had its new leader, by this host's clock
+	Heard      time.Time    // last word of the old leader, by the same clock
 	Cause      Cause
 	Mode       Mode // then
 	// Detection is from the last word of the old leader to the first campaign,
@@ -97,7 +98,8 @@ type (
 	// same change may come again, with more: its Leadership tells.
 	FailedOver struct {
 		Failover
-		Elected time.Duration // At by the machine's clock; the shell fills At in
+		// At and Heard by the machine's clock; the shell knows the hour.
+		ElectedAt, HeardAt time.Duration
 	}
 
 	// Deposed says what this host knows of a change that ended its leadership.
@@ -335,7 +337,7 @@ func (m *Machine) watchChanges() {
 		if c.news {
 			said := c.Failover
 			said.Ended = slices.Clone(c.Ended)
-			m.out.reports = append(m.out.reports, FailedOver{Failover: said, Elected: c.electedAt})
+			m.out.reports = append(m.out.reports, FailedOver{Failover: said, ElectedAt: c.electedAt, HeardAt: c.heardAt})
 			c.said, c.news = true, false
 		}
 		over := c.FirstWrite > 0 || !c.data || age >= awaitWrite

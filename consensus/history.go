@@ -15,6 +15,9 @@ type History struct {
 	Depositions []Deposition // it led before
 }
 
+// Empty reports whether there is nothing to tell.
+func (h History) Empty() bool { return len(h.Failovers) == 0 && len(h.Depositions) == 0 }
+
 // History returns the newest changes of leader that this host has seen. The
 // slices must not be changed.
 func (h *Host) History() History {
@@ -26,12 +29,13 @@ func (h *Host) History() History {
 // failedOver keeps what the machine knows of a change, instead of what it knew
 // of it before.
 func (h *Host) failedOver(now time.Duration, e FailedOver) {
-	e.At = time.Now().Add(e.Elected - now).UTC()
+	clock := time.Now().Add(-now).UTC().Round(0)
+	e.At, e.Heard = clock.Add(e.ElectedAt), clock.Add(e.HeardAt)
 	h.shared.Lock()
 	defer h.shared.Unlock()
 	list := &h.shared.history.Failovers
 	if i := slices.IndexFunc(*list, func(f Failover) bool { return f.Leadership == e.Leadership }); i >= 0 {
-		e.At = (*list)[i].At
+		e.At, e.Heard = (*list)[i].At, (*list)[i].Heard
 		*list = slices.Clone(*list)
 		(*list)[i] = e.Failover
 		return

@@ -66,6 +66,7 @@ const (
 	kindAddMember      kind = 15
 	kindSetVoters      kind = 16
 	kindForgetMember   kind = 17
+	kindNoteFailover   kind = 30
 )
 
 // kinds makes an empty command of each kind.
@@ -87,6 +88,7 @@ var kinds = map[kind]func() Command{
 	kindAddMember:      func() Command { return new(AddMember) },
 	kindSetVoters:      func() Command { return new(SetVoters) },
 	kindForgetMember:   func() Command { return new(ForgetMember) },
+	kindNoteFailover:   func() Command { return new(NoteFailover) },
 }
 
 const (

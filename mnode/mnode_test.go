@@ -45,6 +45,11 @@ func everyCommand() []Command {
 		CreateUser{Name: "u", Hash: testHash},
 		AlterUser{Name: "u", Hash: testHash},
 		DropUser{Name: "u"},
+		NoteFailover{Failover{
+			Name: consensus.Leadership{Group: 1, Term: 7}, Groups: 2, Ended: []consensus.Leadership{{Group: 1, Term: 6}}, From: 1, To: 2,
+			At: birth, Heard: birth, Cause: consensus.CauseFrozen, Mode: consensus.ModeAsync,
+			Detection: 1, Vote: 2, FirstWrite: 3, Stood: 4, Boot: 5, Told: true,
+		}},
 		CreateDatabase{Name: "demo", Options: o, Candidates: []id.Host{1, 2}},
 		DropDatabase{Name: "demo"},
 		FormGroup{Group: 2, Epoch: 10},

@@ -90,6 +90,7 @@ func Plan(now time.Time, v *View, f *Facts) ([]Action, []Task) {
 	}
 	p.growMnode()
 	p.dropDnodes()
+	p.failovers()
 	return p.actions, p.tasks
 }
 

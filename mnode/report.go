@@ -30,6 +30,9 @@ type Report struct {
 	// Arbitrator is the directory at the other end of this host's connection
 	// to the arbitrator, zero while there is none.
 	Arbitrator id.UUID
+	// History is what the host has seen of changes of master and is not in the
+	// View that it has.
+	History consensus.History `json:",omitzero"`
 	// Clock is what this host's clock showed when it made the report.
 	Clock time.Time
 	// Found is what the host finds wrong with itself and no other can see.

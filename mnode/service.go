@@ -84,7 +84,7 @@ func (s *Master) hear(d Dnode, h Heard) (refit bool) {
 	defer s.mu.Unlock()
 	was, known := s.mu.facts.Hosts[d.ID]
 	s.mu.facts.Hosts[d.ID] = h
-	if !known || was.Hearsay || !sameGroups(was.Report, h.Report) {
+	if !known || was.Hearsay || !sameGroups(was.Report, h.Report) || !h.Report.History.Empty() {
 		s.heardLocked()
 	}
 	return was.Reason != h.Reason

@@ -27,6 +27,9 @@ type View struct {
 	NextDnode  id.Host    // never handed out yet
 	NextGroup  id.Group   // never handed out yet
 	Recent     []Recent   // the newest answers, oldest first (R46)
+	// Failovers are the newest changes of master, in the order in which they
+	// became known.
+	Failovers []Failover `json:",omitempty"`
 }
 
 // Cluster is what never changes after birth.
@@ -288,6 +291,7 @@ func (v *View) clone() *View {
 	c.Databases = slices.Clone(v.Databases)
 	c.Groups = slices.Clone(v.Groups)
 	c.Recent = slices.Clone(v.Recent)
+	c.Failovers = slices.Clone(v.Failovers)
 	for i := range c.Databases {
 		c.Databases[i].Groups = slices.Clone(c.Databases[i].Groups)
 		c.Databases[i].Options.Others = slices.Clone(c.Databases[i].Options.Others)

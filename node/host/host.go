@@ -84,6 +84,7 @@ type Groups interface {
 	Status(g id.Group) (consensus.Status, bool)
 	Statuses() []consensus.Status
 	Changed() <-chan struct{}
+	History() consensus.History
 }
 
 // Shard is the state machine of one replica of a database's shard. A

@@ -120,7 +120,7 @@ func (h *Host) Report() mnode.Report {
 	r := mnode.Report{
 		Dnode: self.Dnode, UUID: self.UUID, EndPoint: h.cfg.EndPoint, Boot: h.record.Offer().Boot,
 		Version: h.cfg.Version, Cores: h.cfg.Cores, Settings: h.cfg.Settings,
-		Done: id.Index(h.done.Load()), Seen: h.View().Index, Clock: time.Now(),
+		History: h.View().News(self.Dnode, h.groups.History()), Done: id.Index(h.done.Load()), Seen: h.View().Index, Clock: time.Now(),
 	}
 	if h.cfg.Found != nil {
 		r.Found = h.cfg.Found()
