@@ -31,6 +31,8 @@ type Cluster interface {
 	Refresh(ctx context.Context) (*mnode.View, error)
 	// Overview is what is known about the state of the cluster. It never waits.
 	Overview() host.Overview
+	// Failovers are the changes of master, the newest first. It never waits.
+	Failovers() []mnode.Failover
 	// Alarms are those that hold now, the most urgent first. It never waits.
 	Alarms() []alarm.Alarm
 	// Vnode is this host's replica of a group, if it has one.

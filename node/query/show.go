@@ -32,6 +32,8 @@ func (e *Engine) show(ctx context.Context, s Session, q *sql.Show, text string) 
 		return e.showAlive(), nil
 	case sql.ShowCluster:
 		return e.showCluster(), nil
+	case sql.ShowFailovers:
+		return e.showFailovers(), nil
 	case sql.ShowAlarms:
 		return e.showAlarms(), nil
 	case sql.ShowUsers:
