@@ -108,10 +108,13 @@ func (m *Machine) durable(g *group, seq uint64) {
 func (m *Machine) deliver(g *group, msgs []*raftpb.Message) {
 	m.touch(g)
 	for _, msg := range msgs {
-		if msg.GetTo() == uint64(g.self) {
-			_ = g.node.Step(msg) // stale ones are refused, which is right
-		} else {
+		switch {
+		case msg.GetTo() != uint64(g.self):
 			m.route(g, msg)
+		case msg.GetType() == raftpb.MsgStorageAppendResp && msg.GetSnapshot() != nil:
+			m.install(g, msg)
+		default:
+			_ = g.node.Step(msg) // stale ones are refused, which is right
 		}
 	}
 }

@@ -113,6 +113,31 @@ type (
 	// reserve.
 	DiskSpace struct{ Full bool }
 
+	// AskCopy says that directory For wants a copy of the group's state that goes
+	// beyond entry Above. The ticket gets exactly one Capture or Refused.
+	AskCopy struct {
+		Group  id.Group
+		For    id.UUID
+		Above  id.Index
+		Ticket uint64
+	}
+
+	// Release says that For reads no capture of this group any more, so the log
+	// behind it may go.
+	Release struct {
+		Group id.Group
+		For   id.UUID
+	}
+
+	// Fetched ends a Fetch. Without an error the copy of Image is complete,
+	// checked and durable beside the state.
+	Fetched struct {
+		Group   id.Group
+		Attempt uint64
+		Image   Image
+		Err     error
+	}
+
 	// Failed says that the state machine of Group has returned an error: the
 	// group stops (R5).
 	Failed struct {
@@ -146,6 +171,9 @@ func (Transfer) event()      {}
 func (EnrollWitness) event() {}
 func (Forget) event()        {}
 func (DiskSpace) event()     {}
+func (AskCopy) event()       {}
+func (Release) event()       {}
+func (Fetched) event()       {}
 func (Failed) event()        {}
 func (Stopping) event()      {}
 func (Leaving) event()       {}
@@ -188,6 +216,38 @@ type (
 		Entries []Entry
 		Index   id.Index
 	}
+
+	// Capture opens what the state machine of Group holds for a host that wants
+	// to copy it. It stands among the Apply effects: what has been applied when
+	// its turn comes is the state of Image. The shell says Release once For has
+	// stopped reading.
+	Capture struct {
+		Group  id.Group
+		Ticket uint64
+		For    id.UUID
+		Image  Image
+	}
+
+	// Install makes the copy that was fetched the state of Group. It stands among
+	// the Apply effects; the shell answers Applied{Group, Index}.
+	Install struct {
+		Group id.Group
+		Index id.Index
+	}
+
+	// Fetch gets a copy of the group's state from directory From, beside the
+	// state that is there, while Apply goes on. The shell answers exactly one
+	// Fetched, unless the group is halted or dropped.
+	Fetch struct {
+		Group   id.Group
+		Attempt uint64
+		From    id.UUID
+		Above   id.Index // an older copy is of no use
+	}
+
+	// Halt says that the group has stopped for good (R5): whoever waits for what
+	// its state machine does waits in vain.
+	Halt struct{ Group id.Group }
 
 	// Accepted says where the leader put a proposal. It is committed if and
 	// only if the entry that is applied at Index has this Term.
@@ -235,6 +295,10 @@ type (
 func (Write) effect()        {}
 func (Send) effect()         {}
 func (Apply) effect()        {}
+func (Capture) effect()      {}
+func (Install) effect()      {}
+func (Fetch) effect()        {}
+func (Halt) effect()         {}
 func (Accepted) effect()     {}
 func (Refused) effect()      {}
 func (ReadReady) effect()    {}
@@ -251,6 +315,9 @@ type LogReader interface {
 	Entries(g id.Group, lo, hi id.Index, maxBytes uint64) ([]wal.Entry, error)
 	// Term returns the term of entry i of a group.
 	Term(g id.Group, i id.Index) (id.Term, error)
+	// Spare returns the last entry of a group that may go if keepBytes of its
+	// log are to stay, or zero. It does no I/O.
+	Spare(g id.Group, keepBytes uint64) id.Index
 }
 
 // Config holds the timing and the bounds of Raft on one host. Fixed after New.
@@ -268,6 +335,13 @@ type Config struct {
 
 	MaxUncommittedBytes     uint64 // per group; default 32 MiB
 	MaxHostUncommittedBytes uint64 // all groups together; default 64 MiB (R11b)
+
+	// KeepForReplicaBytes is how much of a group's log is kept for a replica that
+	// lacks it; with more it gets a copy. Default 1 GiB.
+	KeepForReplicaBytes uint64
+	// CopyBytesPerSecond bounds what this host sends as copies, all together.
+	// Default 30 MB/s.
+	CopyBytesPerSecond uint64
 }
 
 // DefaultConfig holds the values that were simulated (QUORUM rules R1, R18).
@@ -279,5 +353,6 @@ func DefaultConfig() Config {
 		CloseWithin: 150 * time.Millisecond, PulseEvery: 5 * time.Second,
 		HungAfter: 500 * time.Millisecond, CalmFor: 5 * time.Second,
 		MaxUncommittedBytes: 32 << 20, MaxHostUncommittedBytes: 64 << 20,
+		KeepForReplicaBytes: 1 << 30, CopyBytesPerSecond: 30_000_000,
 	}
 }

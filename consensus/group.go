@@ -46,12 +46,13 @@ type group struct {
 
 	writeSeq uint64 // last Write that this group needs; zero: none yet
 	lazy     lazyOp
+	inbound  inbound
 
 	past past
 	leadership
 	reads     reads
 	moves     moves
-	held      id.Index // every member holds the log up to here (KindHeld)
+	held      id.Index // the leader lets the log go up to here (KindHeld)
 	commitNow id.Index // what the leader said is committed
 	commitOld id.Index // the same, a second ago
 }
@@ -120,6 +121,18 @@ func (g *group) dataVoters() []id.Replica {
 			if !g.members[r].Witness && !slices.Contains(list, r) {
 				list = append(list, r)
 			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// dataMembers lists the members with data, learners too, in order.
+func (g *group) dataMembers() []id.Replica {
+	var list []id.Replica
+	for r, mem := range g.members {
+		if !mem.Witness {
+			list = append(list, r)
 		}
 	}
 	slices.Sort(list)
@@ -251,6 +264,7 @@ func (m *Machine) attach(gid id.Group) {
 // open starts the Raft node of a group whose log and members are known.
 func (m *Machine) open(g *group, cs *raftpb.ConfState) {
 	m.add(g)
+	g.log.image = g.snapshotMetadata
 	m.guard(g, func() {
 		node, err := raft.NewRawNode(m.raftConfig(g))
 		if err != nil {
@@ -308,6 +322,7 @@ func (m *Machine) drop(gid id.Group) {
 		return
 	}
 	m.release(g)
+	m.unpinAll(g)
 	m.refuseAll(g, ErrStopped)
 	m.write(g, wal.Op{Drop: true})
 	m.remove(gid)
@@ -324,11 +339,11 @@ func (m *Machine) checkpointed(g *group, i id.Index) {
 	}
 }
 
-// cut drops the part of the log that nobody needs: it is in the checkpoint here
-// and in the log of every member. The mnode's log is kept whole, so that a new
-// mnode can start from it.
+// cut drops the part of the log that nobody needs: it is in the checkpoint here,
+// and the leader lets it go. The mnode's log is kept whole, so that a new mnode
+// can start from it.
 func (m *Machine) cut(g *group) {
-	to := min(g.mark, g.held)
+	to := m.pinned(g, min(g.mark, g.held))
 	if g.id == id.Mnode || to <= g.log.start.Index {
 		return
 	}

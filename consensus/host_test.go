@@ -70,6 +70,12 @@ func (l *lockedLog) Term(g id.Group, i id.Index) (id.Term, error) {
 	return l.mem.Term(g, i)
 }
 
+func (l *lockedLog) Spare(g id.Group, keepBytes uint64) id.Index {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mem.Spare(g, keepBytes)
+}
+
 // listMachine applies by appending, and answers with the length.
 type listMachine struct {
 	mu      sync.Mutex

@@ -145,7 +145,7 @@ func (m *Machine) sync(g *group) bool {
 func (m *Machine) heir(g *group) id.Replica {
 	var best id.Replica
 	for _, r := range g.voters[0] {
-		if r == g.self || g.members[r].Witness || !m.responsive(g, r) {
+		if r == g.self || g.members[r].Witness || !m.responsive(g, r) || g.progress[r].State == tracker.StateSnapshot {
 			continue
 		}
 		if best == 0 || g.match(r) > g.match(best) {
@@ -283,26 +283,24 @@ func (g *group) firstAlive(m *Machine) id.Replica {
 	return g.self
 }
 
-// sample does what is needed once a second: roles look back one second, and
-// members learn how far all hold the log.
+// sample does what is needed once a second: roles look back one second, members
+// learn how far the log may go, and those that are offered a copy are offered it
+// again.
 func (m *Machine) sample(g *group) {
 	g.commitOld = g.commitNow
 	if !g.leading() {
 		return
 	}
 	g.commitNow = g.commit()
-	held := g.commitNow
-	for r, mem := range g.members {
-		if !mem.Witness {
-			held = min(held, g.match(r))
-		}
-	}
+	m.offerAgain(g)
+	m.unpinDone(g)
+	held := m.spare(g)
 	if held <= g.held {
 		return
 	}
 	g.held = held
 	m.cut(g)
-	for _, r := range g.dataVoters() {
+	for _, r := range g.dataMembers() {
 		if r != g.self {
 			m.out.send(g.members[r].UUID, peer.Beats, peer.Message{
 				Kind: peer.KindHeld, Group: g.id, From: g.self, To: r, Index: held,

@@ -42,6 +42,8 @@ type Machine struct {
 	stopping    bool
 	moves       int // transfers of R44 in this second
 	enrolments  []enrolment
+	attempts    uint64 // Fetches handed out
+	pins        []pin  // of the logs of all groups
 	seen        seen
 }
 
@@ -132,6 +134,12 @@ func (m *Machine) take(e Event) {
 		m.forget(e.Ticket)
 	case DiskSpace:
 		m.diskSpace(e.Full)
+	case AskCopy:
+		m.askCopy(e)
+	case Release:
+		m.with(e.Group, func(g *group) { m.unpin(g, e.For) })
+	case Fetched:
+		m.with(e.Group, func(g *group) { m.fetched(g, e) })
 	case Failed:
 		if g := m.groups[e.Group]; g != nil {
 			m.fail(g, e.Err)
@@ -171,7 +179,9 @@ func (m *Machine) fail(g *group, err error) {
 	}
 	g.fault = err
 	m.release(g)
+	m.unpinAll(g)
 	m.refuseAll(g, fmt.Errorf("%w: %w", ErrStopped, err))
+	m.out.answers = append(m.out.answers, Halt{Group: g.id})
 	m.out.report(g.id, true, "group is faulty", "err", err)
 	if g.announced.leader {
 		g.announced = announcement{}
@@ -338,6 +348,9 @@ func (m *Machine) route(g *group, msg *raftpb.Message) {
 	}
 	if msg.GetType() == raftpb.MsgHeartbeatResp && m.disk.hung {
 		return // R43(1): a host whose disk hangs does not look alive
+	}
+	if msg.GetType() == raftpb.MsgSnap {
+		msg = g.whereLogBegins(msg)
 	}
 	if msg.GetType() == raftpb.MsgTimeoutNow {
 		msg = g.saying(msg)

@@ -178,15 +178,19 @@ const (
 )
 
 func (g *group) encodeMeta(cs *raftpb.ConfState) []byte {
-	conf, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
-	if err != nil {
-		panic(fmt.Sprintf("group %d: encode configuration: %v", g.id, err))
-	}
 	b := []byte{metaVersion, 0}
 	if g.formed {
 		b[1] |= flagFormed
 	}
-	b = binary.AppendUvarint(b, uint64(g.self))
+	return g.encodeConf(binary.AppendUvarint(b, uint64(g.self)), cs)
+}
+
+// encodeConf appends the configuration, which is also that of an Image.
+func (g *group) encodeConf(b []byte, cs *raftpb.ConfState) []byte {
+	conf, err := proto.MarshalOptions{Deterministic: true}.Marshal(cs)
+	if err != nil {
+		panic(fmt.Sprintf("group %d: encode configuration: %v", g.id, err))
+	}
 	b = binary.AppendUvarint(b, uint64(g.confIndex))
 	b = binary.AppendUvarint(b, uint64(len(conf)))
 	b = append(b, conf...)
@@ -222,23 +226,41 @@ func (g *group) decodeMeta(b []byte) (*raftpb.ConfState, error) {
 	g.formed = b[1]&flagFormed != 0
 	d := decoder{b: b[2:]}
 	g.self = id.Replica(d.uvarint())
-	g.confIndex = id.Index(d.uvarint())
-	conf := d.bytes(d.uvarint())
 	if d.err != nil {
 		return nil, d.err
 	}
-	cs := &raftpb.ConfState{}
-	if err := proto.Unmarshal(conf, cs); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	list, err := decodeMembers(d.b)
+	conf, err := decodeConf(d.b)
 	if err != nil {
 		return nil, err
 	}
-	for _, mem := range list {
+	g.confIndex = conf.index
+	for _, mem := range conf.members {
 		g.members[mem.Replica] = mem
 	}
-	return cs, nil
+	return conf.state, nil
+}
+
+// configuration is who belongs to a group from one entry on.
+type configuration struct {
+	index   id.Index // of the entry that made it
+	state   *raftpb.ConfState
+	members []Member
+}
+
+// decodeConf is the gate for configurations.
+func decodeConf(b []byte) (configuration, error) {
+	d := decoder{b: b}
+	c := configuration{index: id.Index(d.uvarint()), state: &raftpb.ConfState{}}
+	state := d.bytes(d.uvarint())
+	if d.err != nil {
+		return c, d.err
+	}
+	if err := proto.Unmarshal(state, c.state); err != nil {
+		return c, fmt.Errorf("configuration: %w", err)
+	}
+	var err error
+	c.members, err = decodeMembers(d.b)
+	return c, err
 }
 
 func decodeMembers(b []byte) ([]Member, error) {

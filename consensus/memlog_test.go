@@ -79,3 +79,12 @@ func (l *memLog) Term(g id.Group, i id.Index) (id.Term, error) {
 	}
 	return es[0].Term, nil
 }
+
+// Spare counts 100 bytes for each entry.
+func (l *memLog) Spare(g id.Group, keepBytes uint64) id.Index {
+	m := l.groups[g]
+	if m == nil || uint64(len(m.entries)) <= keepBytes/100 {
+		return 0
+	}
+	return m.state.Last.Index - id.Index(keepBytes/100)
+}

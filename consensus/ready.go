@@ -42,6 +42,10 @@ func (m *Machine) append(g *group, msg *raftpb.Message) {
 			Term: id.Term(msg.GetTerm()), Vote: id.Replica(msg.GetVote()), Commit: id.Index(msg.GetCommit()),
 		}
 	}
+	if s := msg.GetSnapshot(); !raft.IsEmptySnap(s) {
+		m.name(g, hard, s)
+		g.log.hard = hard
+	}
 	voted := hard.Term != g.log.hard.Term || hard.Vote != g.log.hard.Vote
 	if voted || len(msg.GetEntries()) > 0 {
 		op := wal.Op{Entries: walEntries(msg.GetEntries())}
@@ -148,6 +152,7 @@ func (m *Machine) applied(g *group, i id.Index) {
 	}
 	g.applying = g.applying[n:]
 	g.appliedIndex = max(g.appliedIndex, i)
+	m.installed(g, i)
 	m.announce(g)
 }
 

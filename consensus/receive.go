@@ -106,7 +106,8 @@ func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
 	case raftpb.MsgHeartbeat:
 		g.commitNow = max(g.commitNow, id.Index(r.GetCommit()))
 	case raftpb.MsgSnap:
-		return // no log is cut before every member holds it
+		m.offered(g, from, r)
+		return
 	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
 	case raftpb.MsgTimeoutNow:
 		g.handedOver(r)

@@ -18,7 +18,8 @@ import (
 //
 //	start.Index <= index of recent[0] - 1, recent is contiguous up to last
 //	everything from start+1 to last can be read, from recent or from reader
-//	durable <= last; an entry above durable may be lost in a power cut
+//	durable <= last; an entry above durable may be lost in a power cut, and so
+//	may a start above it
 type groupLog struct {
 	group  id.Group
 	reader LogReader
@@ -28,6 +29,7 @@ type groupLog struct {
 	durable id.Index
 	hard    wal.HardState // as last handed to the log
 	initial *raftpb.ConfState
+	image   func() (*raftpb.Snapshot, error) // answers Snapshot
 
 	recent      []*raftpb.Entry
 	recentBytes uint64
@@ -47,11 +49,6 @@ type appended struct {
 // applied and durable. A replica that lags further is served from the disk.
 const keepRecentBytes = 4 << 20
 
-// errNoSnapshot tells the Raft library that a log which was cut can't be
-// replaced by a snapshot. The log of a group is cut only below what every member
-// holds (KindHeld), so nobody waits for one.
-var errNoSnapshot = raft.ErrSnapshotTemporarilyUnavailable
-
 func (l *groupLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	term, vote, commit := uint64(l.hard.Term), uint64(l.hard.Vote), uint64(l.hard.Commit)
 	return &raftpb.HardState{Term: &term, Vote: &vote, Commit: &commit}, l.initial, nil
@@ -59,7 +56,7 @@ func (l *groupLog) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) 
 
 func (l *groupLog) FirstIndex() (uint64, error)         { return uint64(l.start.Index) + 1, nil }
 func (l *groupLog) LastIndex() (uint64, error)          { return uint64(l.last.Index), nil }
-func (l *groupLog) Snapshot() (*raftpb.Snapshot, error) { return nil, errNoSnapshot }
+func (l *groupLog) Snapshot() (*raftpb.Snapshot, error) { return l.image() }
 
 // oldest is the index of the first entry in memory, last+1 if there is none.
 func (l *groupLog) oldest() id.Index { return l.last.Index + 1 - id.Index(len(l.recent)) }
@@ -159,6 +156,13 @@ func (l *groupLog) truncate(first id.Index) {
 	for i := range l.unsynced {
 		l.unsynced[i].last = min(l.unsynced[i].last, first-1)
 	}
+}
+
+// restart makes the log begin anew after a position, with Write seq.
+func (l *groupLog) restart(seq uint64, at wal.Position) {
+	l.start, l.last, l.durable = at, at, 0
+	l.recent, l.recentBytes = nil, 0
+	l.unsynced = []appended{{seq: seq, last: at.Index}}
 }
 
 // written notes that everything up to Write seq is durable.

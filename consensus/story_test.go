@@ -31,6 +31,8 @@ type stage struct {
 	said  map[string]int  // messages to the arbitrator, by kind
 	log   strings.Builder
 	next  uint64
+	conf  Config
+	copies
 }
 
 type actor struct {
@@ -40,7 +42,7 @@ type actor struct {
 	log     *memLog
 	inbox   []Event
 	pending []Event // Written, while the disk hangs
-	applied []string
+	list
 	history []string // of changes of leader, as it saw them
 }
 
@@ -51,7 +53,7 @@ const cluster = id.Cluster(7)
 func newStage(t *testing.T) *stage {
 	return &stage{
 		t: t, hosts: map[string]*actor{}, away: map[string]bool{}, hung: map[string]bool{}, deaf: map[string]bool{}, said: map[string]int{},
-		arb: newArbitrator(),
+		arb: newArbitrator(), conf: DefaultConfig(), copies: newCopies(),
 	}
 }
 
@@ -63,7 +65,7 @@ func (s *stage) host(name string) *actor {
 	a := s.hosts[name]
 	if a == nil {
 		a = &actor{name: name, uuid: id.UUID{name[0]}, log: newMemLog()}
-		a.m = NewMachine(DefaultConfig(), a.uuid, a.log)
+		a.m = NewMachine(s.conf, a.uuid, a.log)
 		s.hosts[name] = a
 	}
 	return a
@@ -117,7 +119,9 @@ func (s *stage) settle() {
 			busy = true
 			events := a.inbox
 			a.inbox = nil
-			s.act(a, a.m.Step(s.now, events))
+			if effects := a.m.Step(s.now, events); !s.dies(a) {
+				s.act(a, effects)
+			}
 		}
 	}
 }
@@ -134,8 +138,14 @@ func (s *stage) act(a *actor, effects []Effect) {
 			for _, en := range e.Entries {
 				a.applied = append(a.applied, string(en.Data))
 			}
+			a.at = e.Index
 			a.inbox = append(a.inbox, Applied{Group: e.Group, Index: e.Index})
+		case Capture, Install, Fetch:
+			s.copying(a, e)
 		case Refused:
+			if s.notCopied(e) {
+				continue
+			}
 			fmt.Fprintf(&s.log, "%s refuses: %v\n", a.name, e.Err)
 		case ReadReady:
 			fmt.Fprintf(&s.log, "%s may read at %d\n", a.name, e.Index)
@@ -186,7 +196,7 @@ func (s *stage) send(a *actor, e Send) {
 		return
 	}
 	for _, n := range s.names() {
-		if b := s.hosts[n]; b.uuid == e.To && !s.away[n] && !s.deaf[n] {
+		if b := s.hosts[n]; b.uuid == e.To && !s.away[n] && !s.deaf[n] && !s.losesOffer(n, e) {
 			b.inbox = append(b.inbox, Received{From: a.uuid, Messages: e.Messages})
 		}
 	}
@@ -227,9 +237,11 @@ func (s *stage) change(a *actor, c Change) {
 
 func (s *stage) restart(name string) {
 	a := s.host(name)
-	a.inbox, a.pending, a.applied = nil, nil, nil
-	a.m = NewMachine(DefaultConfig(), a.uuid, a.log)
+	a.inbox, a.pending = nil, nil
+	s.died(a)
+	a.m = NewMachine(s.conf, a.uuid, a.log)
 	for _, g := range a.log.Groups() {
+		a.list.reopen(g.Mark)
 		a.inbox = append(a.inbox, Attach{Group: g.Group})
 	}
 	delete(s.away, name)
@@ -362,6 +374,6 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) {
 		fmt.Fprintf(&s.log, "feeds=%d\n", s.said["feeds"])
 		s.said = map[string]int{}
 	default:
-		d.Fatalf(t, "unknown command %q", d.Cmd)
+		s.copyCommand(t, d)
 	}
 }
