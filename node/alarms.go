@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -125,7 +124,7 @@ func (n *Node) ownFindings() []alarm.Finding {
 // name is this host in alarms.
 func (n *Node) name() string {
 	if d := n.host.Dnode(); d != 0 {
-		return fmt.Sprintf("dnode %d", d)
+		return name(d)
 	}
 	return "this host"
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
@@ -32,6 +33,7 @@ type Config struct {
 type Node struct {
 	config Config
 	log    *slog.Logger
+	began  time.Time
 
 	record    *host.Record
 	sightings *host.Sightings
@@ -57,7 +59,7 @@ type Node struct {
 // Run runs a host until ctx ends, then hands its groups over and stops. It
 // returns early if the host can't start, or if a part fails.
 func Run(ctx context.Context, config Config, log *slog.Logger) error {
-	n := &Node{config: config, log: log, parts: newLayers(log), copied: make(chan struct{}), refused: make(chan string, 1)}
+	n := &Node{config: config, log: log, began: time.Now(), parts: newLayers(log), copied: make(chan struct{}), refused: make(chan string, 1)}
 	if err := n.open(); err != nil {
 		n.close()
 		return err
@@ -227,7 +229,7 @@ func (n *Node) newDoors() error {
 	metrics.Add(n.alarms.collect)
 	metrics.Add(statements.collect)
 	rest.New(rest.Config{RowLimit: int(c.RestfulRowLimit), StrictStatus: c.HTTPCodeServerError}, n.server, keeper, statements)
-	api.Status(n.server, keeper, metrics, vnodes{n}, func() uint32 { return uint32(n.host.Dnode()) })
+	api.Status(n.server, keeper, metrics, vnodes{n}, overall{n}, func() uint32 { return uint32(n.host.Dnode()) })
 	n.server.Gate(n.member)
 	return nil
 }

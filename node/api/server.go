@@ -174,11 +174,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no such path: "+r.URL.Path, http.StatusNotFound)
 }
 
-// admit answers a request that the gate does not let in. A ping is answered at
-// once: it asks how things are now.
+// admit answers a request that the gate does not let in. A ping and a look at the
+// status are answered at once: they ask how things are now.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 	ctx := r.Context()
-	if r.URL.Path == "/-/ping" {
+	if r.URL.Path == "/-/ping" || r.URL.Path == statusPath {
 		now, cancel := context.WithCancel(ctx)
 		cancel()
 		ctx = now

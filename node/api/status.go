@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+
+	"github.com/tarbitrator/tarbitrator/client"
 )
 
 // Vnode is one replica of this host, as GET /api/v1/vnodes shows it.
@@ -28,13 +30,31 @@ type Vnodes interface {
 	Vnodes(ctx context.Context, digest bool) ([]Vnode, error)
 }
 
-// Status hangs the paths on a server that are about this host alone:
-// /-/ping, /metrics and /api/v1/vnodes.
-func Status(server *Server, keeper *Keeper, metrics *Metrics, vnodes Vnodes, dnode func() uint32) {
+// Overall knows the cluster as this host does. It asks nobody else.
+type Overall interface {
+	// Cluster never waits.
+	Cluster() client.Status
+}
+
+// statusPath is answered at once by a host that serves nothing yet, too: with
+// the reason.
+const statusPath = "/api/v1/status"
+
+// Status hangs the paths on a server that are answered by this host alone:
+// /-/ping, /metrics, /api/v1/vnodes and /api/v1/status.
+func Status(server *Server, keeper *Keeper, metrics *Metrics, vnodes Vnodes, overall Overall, dnode func() uint32) {
 	server.Handle("/-/ping", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusOK)
 	}))
 	server.Handle("/metrics", metrics)
+	server.Handle(statusPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := keeper.Authenticate(r.Context(), r.Header.Get("Authorization")); err != nil {
+			http.Error(w, err.Error(), http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		json.NewEncoder(w).Encode(overall.Cluster()) //nolint:errcheck // the client has gone
+	}))
 	// Digests read everything, so one at a time.
 	busy := make(chan struct{}, 1)
 	server.Handle("/api/v1/vnodes", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
