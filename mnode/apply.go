@@ -66,7 +66,7 @@ func (c Found) apply(v *View, now time.Time) Result {
 		return refuse(CodeConflict, "this is cluster %d already", v.Cluster.ID)
 	}
 	v.Cluster = Cluster{ID: c.Cluster, Name: c.Name, Secret: c.Secret, Created: now}
-	v.Arbitrator = Arbitrator{EndPoint: c.Arbitrator, UUID: c.Witness}
+	v.Arbitrator = Arbitrator{EndPoint: c.Arbitrator, UUID: c.Witness, Configured: c.Arbitrator}
 	if !c.Witness.IsZero() {
 		v.Arbitrator.Since = now
 	}

@@ -50,10 +50,11 @@ func (c AdmitDnode) apply(v *View, _ time.Time) Result {
 	if !ok {
 		return refuse(CodeNoDnode, "Dnode does not exist: type CREATE DNODE '%s'", c.EndPoint)
 	}
-	if !d.UUID.IsZero() {
+	if !d.UUID.IsZero() && !d.Restoring {
 		return refuse(CodeRefused, "%s", v.GoneText(d))
 	}
-	v.dnode(d.ID).UUID = c.UUID
+	p := v.dnode(d.ID)
+	p.UUID, p.Restoring, p.OfflineSince = c.UUID, false, time.Time{}
 	return Result{Number: uint64(d.ID)}
 }
 
@@ -77,16 +78,17 @@ func (c DropDnode) apply(v *View, _ time.Time) Result {
 	if !ok || d.Dropped {
 		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
 	}
+	others := slices.DeleteFunc(v.placeable(nil), func(x Dnode) bool { return x.ID == d.ID })
 	for _, g := range v.Groups {
-		data := g.Data()
-		if !slices.ContainsFunc(data, func(m Member) bool { return m.Dnode == d.ID }) {
+		if g.State == Dropping || !slices.ContainsFunc(g.Data(), func(m Member) bool { return m.Dnode == d.ID }) {
 			continue
 		}
-		if g.ID != id.Mnode {
-			return refuse(CodeOutOfDnodes, "more dnodes are needed: a replica of vgroup %d on dnode %d has no place to go", g.ID, d.ID)
-		}
-		if len(data) == 1 {
+		switch {
+		case g.ID == id.Mnode && len(others) == 0:
 			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d is the only one", d.ID)
+		case len(others) < v.wanted(g):
+			return refuse(CodeOutOfDnodes, "more dnodes are needed: a replica of vgroup %d on dnode %d has no place to go; if its directory is lost, keep the dnode and type RESTORE DNODE %d",
+				g.ID, d.ID, d.ID)
 		}
 	}
 	v.dnode(d.ID).Dropping = true
@@ -102,8 +104,38 @@ func (c RemoveDnode) apply(v *View, _ time.Time) Result {
 		return refuse(CodeConflict, "dnode %d still holds a replica of group %d", d.ID, g)
 	}
 	p := v.dnode(d.ID)
-	p.Dropped, p.Dropping = true, false
+	p.Dropped, p.Dropping, p.Restoring = true, false, false
 	return Result{Number: uint64(d.ID)}
+}
+
+func (c RestoreDnode) apply(v *View, _ time.Time) Result {
+	d, ok := v.Dnode(c.Dnode)
+	switch {
+	case !ok || d.Dropped:
+		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
+	case d.Dropping:
+		return refuse(CodeConflict, "dnode %d is being dropped: CREATE DNODE '%s' once it is gone", d.ID, d.EndPoint)
+	case d.UUID.IsZero():
+		return refuse(CodeConflict, "dnode %d has never reported, so there is nothing to restore: start tnode at %s", d.ID, d.EndPoint)
+	}
+	v.dnode(d.ID).Restoring = true
+	return Result{Number: uint64(d.ID)}
+}
+
+func (c KeepDnode) apply(v *View, _ time.Time) Result {
+	if d, ok := v.Dnode(c.Dnode); !ok || d.Dropped {
+		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
+	}
+	v.dnode(c.Dnode).Restoring = false
+	return Result{Number: uint64(c.Dnode)}
+}
+
+func (c MarkOffline) apply(v *View, _ time.Time) Result {
+	if d, ok := v.Dnode(c.Dnode); !ok || d.Dropped {
+		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
+	}
+	v.dnode(c.Dnode).OfflineSince = c.Since
+	return Result{Number: uint64(c.Dnode)}
 }
 
 // groupOn names a group that has any membership on a dnode.

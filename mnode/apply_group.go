@@ -103,6 +103,23 @@ func (v *View) newGroup(database string, hosts []Dnode, now time.Time) Group {
 	return g
 }
 
+func (c AlterReplica) apply(v *View, _ time.Time) Result {
+	i := slices.IndexFunc(v.Databases, func(d Database) bool { return d.Name == c.Name })
+	if i < 0 {
+		return refuse(CodeNoDatabase, "Database not exist: %s", c.Name)
+	}
+	options := v.Databases[i].Options
+	options.Replica = c.Replica
+	if err := options.Check(); err != nil {
+		return refuseWith(err)
+	}
+	if hosts := v.placeable(nil); len(hosts) < c.Replica {
+		return refuse(CodeOutOfDnodes, "more dnodes are needed: %d for REPLICA %d, there are %d", c.Replica, c.Replica, len(hosts))
+	}
+	v.Databases[i].Options = options
+	return Result{}
+}
+
 func (c DropDatabase) apply(v *View, _ time.Time) Result {
 	i := slices.IndexFunc(v.Databases, func(d Database) bool { return d.Name == c.Name })
 	if i < 0 {
@@ -139,6 +156,7 @@ func (c RemoveGroup) apply(v *View, _ time.Time) Result {
 		return refuse(CodeNoVgroup, "Vgroup does not exist: %d is not being dropped", c.Group)
 	}
 	v.Groups = slices.DeleteFunc(v.Groups, func(x Group) bool { return x.ID == c.Group })
+	v.forgetArbitrators()
 	return Result{}
 }
 
@@ -159,7 +177,7 @@ func (c AddMember) apply(v *View, now time.Time) Result {
 		return refuse(CodeConflict, "group %d: this is not the arbitrator's directory", c.Group)
 	case !witness && (!known || d.Dropped || d.Dropping || d.UUID != c.UUID):
 		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
-	case !witness && slices.ContainsFunc(g.Members, func(m Member) bool { return m.Dnode == c.Dnode }):
+	case !witness && slices.ContainsFunc(g.Members, func(m Member) bool { return m.Dnode == c.Dnode && !v.gone(m) }):
 		return refuse(CodeConflict, "dnode %d has a replica of group %d", c.Dnode, c.Group)
 	}
 	m := Member{Replica: g.NextReplica, Dnode: c.Dnode, UUID: c.UUID, Witness: witness, Joining: true, Created: now}
@@ -206,6 +224,7 @@ func (c ForgetMember) apply(v *View, _ time.Time) Result {
 		return refuse(CodeConflict, "replica %d of group %d is a voter", c.Replica, c.Group)
 	}
 	g.Members = slices.Delete(g.Members, i, i+1)
+	v.forgetArbitrators()
 	return Result{}
 }
 

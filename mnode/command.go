@@ -67,6 +67,10 @@ const (
 	kindSetVoters      kind = 16
 	kindForgetMember   kind = 17
 	kindNoteFailover   kind = 30
+	kindRestoreDnode   kind = 18
+	kindKeepDnode      kind = 19
+	kindMarkOffline    kind = 20
+	kindAlterReplica   kind = 21
 )
 
 // kinds makes an empty command of each kind.
@@ -89,6 +93,10 @@ var kinds = map[kind]func() Command{
 	kindSetVoters:      func() Command { return new(SetVoters) },
 	kindForgetMember:   func() Command { return new(ForgetMember) },
 	kindNoteFailover:   func() Command { return new(NoteFailover) },
+	kindRestoreDnode:   func() Command { return new(RestoreDnode) },
+	kindKeepDnode:      func() Command { return new(KeepDnode) },
+	kindMarkOffline:    func() Command { return new(MarkOffline) },
+	kindAlterReplica:   func() Command { return new(AlterReplica) },
 }
 
 const (
@@ -226,11 +234,12 @@ type (
 		Epoch uint64
 	}
 
-	// SetArbitrator notes the configured arbitrator, or the directory that
-	// answers there now.
+	// SetArbitrator notes which arbitrator is in force, and which directory
+	// answers there.
 	SetArbitrator struct {
-		EndPoint string
-		UUID     id.UUID // zero: not known yet
+		EndPoint   string  // empty: none
+		UUID       id.UUID // zero: the one that is known, if any
+		Configured string  `json:",omitempty"` // as Arbitrator.Configured
 	}
 
 	// AddMember gives out a replica id and binds it to a directory (R38). With
@@ -254,6 +263,28 @@ type (
 		Group   id.Group
 		Replica id.Replica
 	}
+
+	// RestoreDnode gives the dnode's place to the next empty directory that
+	// reports from its end point. What it had is gone.
+	RestoreDnode struct{ Dnode id.Host }
+
+	// KeepDnode takes that back: the dnode's own directory has come.
+	KeepDnode struct{ Dnode id.Host }
+
+	// MarkOffline notes since when nobody has heard of a dnode, or with the zero
+	// time that it is there again: the time that offlineThreshold bounds outlives
+	// a master.
+	MarkOffline struct {
+		Dnode id.Host
+		Since time.Time
+	}
+
+	// AlterReplica says how many data replicas every shard of a database shall
+	// have. Getting there is left to the plan.
+	AlterReplica struct {
+		Name    string
+		Replica int
+	}
 )
 
 func (Found) kind() kind          { return kindFound }
@@ -273,3 +304,7 @@ func (SetArbitrator) kind() kind  { return kindSetArbitrator }
 func (AddMember) kind() kind      { return kindAddMember }
 func (SetVoters) kind() kind      { return kindSetVoters }
 func (ForgetMember) kind() kind   { return kindForgetMember }
+func (RestoreDnode) kind() kind   { return kindRestoreDnode }
+func (KeepDnode) kind() kind      { return kindKeepDnode }
+func (MarkOffline) kind() kind    { return kindMarkOffline }
+func (AlterReplica) kind() kind   { return kindAlterReplica }

@@ -26,6 +26,9 @@ type Outside interface {
 	Retire(ctx context.Context, group id.Group, replica id.Replica, witness id.UUID) error
 	// ChangeMembers has the host that leads a group change its members.
 	ChangeMembers(ctx context.Context, leader id.UUID, group id.Group, c consensus.Change) error
+	// Transfer has the host that leads a group hand it to another voter. Reports
+	// tell whether that took it.
+	Transfer(ctx context.Context, leader id.UUID, group id.Group, to id.Replica) error
 	// Push gives a host the newest View.
 	Push(ctx context.Context, to id.UUID, v *View) error
 	// AskArbitrator returns the directory that answers at an end point.
@@ -38,9 +41,11 @@ type Outside interface {
 type MasterConfig struct {
 	Self        id.UUID
 	NumOfMnodes int               // wanted replicas of the metadata; default 3
-	Arbitrator  string            // end point, empty for none
 	Interval    time.Duration     // of status reports; default 1 s
 	Settings    map[string]string // must be equal on all hosts (A38)
+	// OfflineThreshold is how long a dnode may be away before it is removed, if
+	// its replicas have another place; zero: for ever.
+	OfflineThreshold time.Duration
 }
 
 const (
@@ -81,6 +86,7 @@ type Master struct {
 	failed  map[string]failure   // their last errors
 	pushed  map[id.Host]id.Index // newest View that a host has confirmed
 	warned  bool                 // that even groups have no arbitrator
+	said    map[string]said      // what was logged of unfinished tasks
 	done    chan outcome
 	wait    sync.WaitGroup
 }
@@ -110,8 +116,9 @@ func NewMaster(cfg MasterConfig, m *Mnode, outside Outside, log *slog.Logger) *M
 
 func (s *Master) blankFacts() Facts {
 	return Facts{
-		NumOfMnodes: s.cfg.NumOfMnodes, Interval: s.cfg.Interval, Configured: s.cfg.Arbitrator,
+		NumOfMnodes: s.cfg.NumOfMnodes, Interval: s.cfg.Interval, OfflineThreshold: s.cfg.OfflineThreshold, Began: time.Now(),
 		Hosts: map[id.Host]Heard{}, Enrolled: map[Enrolment]bool{}, Retired: map[Enrolment]bool{},
+		Knocks: map[id.Host]time.Time{}, Asked: map[string]Answered{}, Linked: map[id.UUID]bool{},
 	}
 }
 
@@ -163,7 +170,7 @@ func (s *Master) lead(ctx context.Context, term id.Term) {
 func (s *Master) begin(term id.Term) {
 	s.log.Info("mnode master", "term", term)
 	s.running, s.retry, s.failed = map[string]bool{}, map[string]time.Time{}, map[string]failure{}
-	s.pushed, s.warned = map[id.Host]id.Index{}, false
+	s.pushed, s.warned, s.said = map[id.Host]id.Index{}, false, map[string]said{}
 	s.done = make(chan outcome, maxActions) // never blocks: at most maxActions are under way
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,6 +191,14 @@ func (s *Master) look(ctx context.Context) time.Duration {
 	v := s.mnode.View()
 	s.arbitratorAnswers(ctx, now, v)
 	facts := s.Facts()
+	for _, a := range v.Former {
+		facts.Linked[a.UUID] = s.outside.Linked(a.UUID)
+	}
+	for _, d := range v.Live() {
+		if d.Restoring {
+			facts.Linked[d.UUID] = s.outside.Linked(d.UUID)
+		}
+	}
 	actions, tasks := Plan(now, v, &facts)
 	for _, a := range actions {
 		s.start(ctx, now, a.key(), func(ctx context.Context) (func(), error) { return s.act(ctx, a) })
@@ -193,9 +208,7 @@ func (s *Master) look(ctx context.Context) time.Duration {
 			tasks[i].Waiting = s.failed[Change{Group: tasks[i].Group}.key()].err
 		}
 	}
-	s.mu.Lock()
-	s.mu.tasks = tasks
-	s.mu.Unlock()
+	s.tell(now, tasks)
 	s.push(ctx, now, v, &facts)
 	s.warnEven(v)
 	return s.again.Sub(now)
@@ -255,6 +268,11 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		return func() { s.enrolled(a) }, err
 	case Change:
 		return nil, s.outside.ChangeMembers(ctx, a.Leader, a.Group, a.Change)
+	case Transfer:
+		return nil, s.outside.Transfer(ctx, a.Leader, a.Group, a.To)
+	case Ask:
+		u, err := s.outside.AskArbitrator(ctx, a.EndPoint)
+		return func() { s.asked(a.EndPoint, u) }, err
 	}
 	panic(a) // every Action is above
 }
@@ -270,6 +288,14 @@ func (s *Master) enrolled(a Enroll) {
 	next := maps.Clone(*which)
 	next[a.Enrolment] = true
 	*which = next
+	s.heardLocked()
+}
+
+// asked notes who has answered at an end point that is no arbitrator's yet.
+func (s *Master) asked(endPoint string, u id.UUID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.facts.Asked = map[string]Answered{endPoint: {UUID: u, At: time.Now()}} // nobody asks for two
 	s.heardLocked()
 }
 
@@ -367,7 +393,8 @@ func (s *Master) Facts() Facts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.mu.facts
-	f.Hosts = maps.Clone(f.Hosts)
+	f.Hosts, f.Knocks = maps.Clone(f.Hosts), maps.Clone(f.Knocks)
+	f.Linked = map[id.UUID]bool{}
 	return f
 }
 

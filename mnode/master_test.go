@@ -34,9 +34,10 @@ func TestFailedActionIsTriedAgainSoon(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		m := openTest(t, dir)
-		applyAll(t, m, 2, Found{Cluster: 7, Name: "plant", EndPoint: "a:6030", UUID: uuidA, RootHash: testHash})
+		applyAll(t, m, 2, Found{Cluster: 7, Name: "plant", EndPoint: "a:6030", UUID: uuidA, RootHash: testHash},
+			CreateDnode{EndPoint: "b:6030"}, DropDnode{Dnode: 2})
 		out := &shaky{}
-		cfg := MasterConfig{Self: uuidA, NumOfMnodes: 1, Arbitrator: "w:6042", Interval: time.Hour}
+		cfg := MasterConfig{Self: uuidA, NumOfMnodes: 1, Interval: time.Hour}
 		s := NewMaster(cfg, m, out, slog.New(slog.DiscardHandler))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
@@ -49,7 +50,7 @@ func TestFailedActionIsTriedAgainSoon(t *testing.T) {
 		cancel()
 		<-ended
 		if len(out.proposed) < 2 {
-			t.Fatalf("SetArbitrator was proposed %d times, want again after %v", len(out.proposed), retryAfter)
+			t.Fatalf("RemoveDnode was proposed %d times, want again after %v", len(out.proposed), retryAfter)
 		}
 		if waited := out.proposed[1].Sub(out.proposed[0]); waited != retryAfter {
 			t.Errorf("tried again after %v, want %v", waited, retryAfter)

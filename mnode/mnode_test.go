@@ -58,6 +58,11 @@ func everyCommand() []Command {
 		AddMember{Group: 1, Dnode: 2, UUID: uuidB},
 		SetVoters{Group: 1, Voters: []id.Replica{1, 2, 3}},
 		ForgetMember{Group: 1, Replica: 3},
+		SetArbitrator{EndPoint: "w2:6042", UUID: uuidW, Configured: "w:6042"},
+		RestoreDnode{Dnode: 2},
+		KeepDnode{Dnode: 2},
+		MarkOffline{Dnode: 2, Since: birth},
+		AlterReplica{Name: "demo", Replica: 2},
 	}
 }
 

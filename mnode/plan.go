@@ -2,7 +2,6 @@ package mnode
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +30,16 @@ type (
 		Leader id.UUID
 		Change consensus.Change
 	}
+
+	// Transfer asks the leader of a group to hand it to another voter.
+	Transfer struct {
+		Group  id.Group
+		Leader id.UUID
+		To     id.Replica
+	}
+
+	// Ask finds out which arbitrator answers at an end point.
+	Ask struct{ EndPoint string }
 )
 
 // The keys name an action in logs, too.
@@ -48,9 +57,16 @@ func (a Enroll) key() string {
 
 func (a Change) key() string { return fmt.Sprintf("change members of group %d", a.Group) }
 
+func (a Transfer) key() string {
+	return fmt.Sprintf("hand group %d over to replica %d", a.Group, a.To)
+}
+
+func (a Ask) key() string { return "ask for an arbitrator at " + a.EndPoint }
+
 // Task is something unfinished, with what it waits for.
 type Task struct {
 	Group   id.Group // zero: not about a group
+	Dnode   id.Host  // zero: not about a dnode
 	What    string   // "create vgroup", "drop vgroup", "add replica", ...
 	Waiting string   // empty: nothing, it is being done
 	Since   time.Time
@@ -64,6 +80,7 @@ type planner struct {
 	now     time.Time
 	v       *View
 	f       *Facts
+	load    map[id.Host]int // replicas on each dnode once this plan is carried out
 	actions []Action
 	tasks   []Task
 }
@@ -72,12 +89,13 @@ type planner struct {
 // of the replicated record and of what this master has been told. Whoever
 // becomes master computes the same from the same, so nothing is lost with one.
 func Plan(now time.Time, v *View, f *Facts) ([]Action, []Task) {
-	p := &planner{now: now, v: v, f: f}
 	if v.Cluster.ID == 0 {
 		return nil, nil
 	}
+	p := &planner{now: now, v: v, f: f, load: v.load()}
 	p.arbitrator()
 	p.moveDnodes()
+	p.restoreDnodes()
 	for _, g := range v.Groups {
 		switch g.State {
 		case Creating:
@@ -88,9 +106,9 @@ func Plan(now time.Time, v *View, f *Facts) ([]Action, []Task) {
 			p.members(g)
 		}
 	}
-	p.growMnode()
 	p.dropDnodes()
 	p.failovers()
+	p.watchDnodes()
 	return p.actions, p.tasks
 }
 
@@ -104,34 +122,14 @@ func (p *planner) task(g Group, what, waiting string, args ...any) {
 	p.tasks = append(p.tasks, t)
 }
 
-// arbitrator notes which directory answers at which end point. A new one (it
-// was wiped) makes every group replace its witness (R41).
-func (p *planner) arbitrator() {
-	known := p.v.Arbitrator
-	switch answers := p.f.Answers; {
-	case p.f.Configured != known.EndPoint:
-		p.do(Decide{SetArbitrator{EndPoint: p.f.Configured}})
-	case known.EndPoint != "" && !answers.IsZero() && answers != known.UUID:
-		p.do(Decide{SetArbitrator{EndPoint: known.EndPoint, UUID: answers}})
-	}
-}
-
-// moveDnodes notes members that answer at another address: the directory is
-// the identity, the address is not (R31).
-func (p *planner) moveDnodes() {
-	for _, d := range p.v.Dnodes {
-		r, ok := p.f.Fresh(p.now, d.ID)
-		if ok && !d.Dropped && r.UUID == d.UUID && r.EndPoint != "" && r.EndPoint != d.EndPoint {
-			p.do(Decide{MoveDnode{UUID: d.UUID, EndPoint: r.EndPoint}})
-		}
-	}
-}
-
 // create takes a group from its record to formed (R40): every data host has
 // its passive replica, the arbitrator its record.
 func (p *planner) create(g Group) {
+	absent := 0
 	for _, m := range g.Members {
 		switch {
+		case p.v.gone(m), m.Witness && !m.UUID.IsZero() && m.UUID != p.v.Arbitrator.UUID:
+			absent++ // it never comes: the others go on without it, and it is replaced
 		case m.UUID.IsZero():
 			p.task(g, "create vgroup", "the arbitrator %s has never answered", p.v.Arbitrator.EndPoint)
 			return
@@ -143,6 +141,10 @@ func (p *planner) create(g Group) {
 			p.task(g, "create vgroup", "dnode %d is to create its replica", m.Dnode)
 			return
 		}
+	}
+	if 2*absent >= len(g.Members) {
+		p.task(g, "create vgroup", "most of its members are gone: DROP DATABASE %s", g.Database)
+		return
 	}
 	p.task(g, "create vgroup", "")
 	p.do(Decide{FormGroup{Group: g.ID, Epoch: g.Epoch}})
@@ -162,7 +164,7 @@ func (p *planner) confirmed(g Group, m Member) bool {
 // record, then the group's own.
 func (p *planner) drop(g Group) {
 	for _, m := range g.Members {
-		if d, ok := p.v.Dnode(m.Dnode); !m.Witness && ok && !d.Dropped && !p.removed(g, m) {
+		if !m.Witness && !p.lost(m) && !p.removed(g, m) {
 			p.task(g, "drop vgroup", "dnode %d is to remove its replica", m.Dnode)
 			return
 		}
@@ -177,6 +179,14 @@ func (p *planner) drop(g Group) {
 	p.do(Decide{RemoveGroup{Group: g.ID, Epoch: g.Epoch}})
 }
 
+// lost reports whether nobody need wait for what a member's host does: its
+// directory is gone, or it is silent and being dropped.
+func (p *planner) lost(m Member) bool {
+	d, _ := p.v.Dnode(m.Dnode)
+	_, there := p.f.Fresh(p.now, m.Dnode)
+	return p.v.gone(m) || d.Dropping && !there
+}
+
 // removed reports whether a host that knows of the drop has no such replica.
 func (p *planner) removed(g Group, m Member) bool {
 	r, ok := p.f.Fresh(p.now, m.Dnode)
@@ -185,46 +195,4 @@ func (p *planner) removed(g Group, m Member) bool {
 	}
 	_, has := r.Group(g.ID)
 	return !has
-}
-
-// retired reports whether the arbitrator has forgotten a witness for ever, and
-// asks for it if not. A wiped arbitrator took its records with it.
-func (p *planner) retired(g Group, m Member) bool {
-	e := Enrolment{g.ID, m.Replica, m.UUID}
-	if m.UUID.IsZero() || m.UUID != p.v.Arbitrator.UUID || p.f.Retired[e] {
-		return true
-	}
-	p.do(Enroll{Enrolment: e, Retire: true})
-	return false
-}
-
-// growMnode gives the mnode another replica while there are fewer than wanted
-// and a host that can hold one (A15, A18). One at a time.
-func (p *planner) growMnode() {
-	g, _ := p.v.Group(id.Mnode)
-	data := g.Data()
-	if len(data) >= p.f.NumOfMnodes || slices.ContainsFunc(data, func(m Member) bool { return m.Joining }) {
-		return
-	}
-	for _, d := range p.v.Dnodes {
-		member := slices.ContainsFunc(g.Members, func(m Member) bool { return m.Dnode == d.ID })
-		if !member && p.f.usable(p.now, d) {
-			p.do(Decide{AddMember{Group: id.Mnode, Dnode: d.ID, UUID: d.UUID}})
-			return
-		}
-	}
-}
-
-// dropDnodes makes a tombstone of every leaving dnode that nothing needs.
-func (p *planner) dropDnodes() {
-	for _, d := range p.v.Dnodes {
-		if !d.Dropping {
-			continue
-		}
-		if g, busy := p.v.groupOn(d.ID); busy {
-			p.tasks = append(p.tasks, Task{Group: g, What: "drop dnode", Waiting: fmt.Sprintf("dnode %d is still a member of group %d", d.ID, g)})
-			continue
-		}
-		p.do(Decide{RemoveDnode{Dnode: d.ID}})
-	}
 }

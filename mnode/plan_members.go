@@ -11,25 +11,51 @@ import (
 // replicas of the record, and the arbitrator exactly while their number is even
 // (R7). Everything that has to change changes in one joint step (R22), which
 // waits until all of it is ready: a learner that has caught up (R23), a witness
-// that is enrolled (R39).
+// that is enrolled (R39), a leader that stays (R21).
 func (p *planner) members(g Group) {
 	line, host, led := p.f.leader(p.now, p.v, g)
 	if !led {
-		if slices.ContainsFunc(g.Members, func(m Member) bool { return m.Joining || m.Leaving }) {
-			p.task(g, "change members", "group %d has no master", g.ID)
-		}
+		p.headless(g)
 		return
 	}
-	if p.record(g, line) || p.abandoned(g, line, host) || p.clear(g) {
+	t := p.target(g)
+	if p.record(g, line) || p.takeBack(g, line, host, t) || p.clear(g) || p.fill(g, t) {
 		return
 	}
-	want, ready := p.wanted(g, line, host)
+	want, ready := p.voters(g, line, host, t)
 	if !ready {
 		return
 	}
 	if change, differs := difference(g, line, want); differs {
+		if !p.carried(want) {
+			p.task(g, "change members", "too few of the members that vote then answer now")
+			return
+		}
 		p.task(g, "change members", "")
 		p.do(Change{Group: g.ID, Leader: host.UUID, Change: change})
+	}
+}
+
+// carried reports whether a majority of voters answers: a change that these
+// could not end would stop the group.
+func (p *planner) carried(want []Member) bool {
+	n := 0
+	for _, m := range want {
+		if m.Witness && p.now.Sub(p.f.AnswersAt) <= quietIntervals*p.f.Interval || !m.Witness && p.answers(m) {
+			n++
+		}
+	}
+	return n > len(want)/2
+}
+
+// headless says what becomes of a group that has work to do and no master.
+func (p *planner) headless(g Group) {
+	data := g.Data()
+	switch {
+	case !slices.ContainsFunc(data, func(m Member) bool { return !m.Joining && !p.v.gone(m) }):
+		p.task(g, "change members", "every replica of vgroup %d was in a directory that is gone: DROP DATABASE %s", g.ID, g.Database)
+	case slices.ContainsFunc(g.Members, func(m Member) bool { return m.Joining || m.Leaving || p.v.departs(m) }):
+		p.task(g, "change members", "group %d has no master", g.ID)
 	}
 }
 
@@ -56,18 +82,24 @@ func (p *planner) record(g Group, line GroupReport) bool {
 	return true
 }
 
-// abandoned takes back a member that was to join and is not wanted any more:
-// its dnode is being dropped, or the arbitrator was wiped meanwhile.
-func (p *planner) abandoned(g Group, line GroupReport, leader Dnode) bool {
-	for _, m := range g.Members {
-		d, _ := p.v.Dnode(m.Dnode)
-		gone := m.Witness && m.UUID != p.v.Arbitrator.UUID || !m.Witness && d.Dropping
-		if !m.Joining || !gone {
+// takeBack strikes out a member that was to join and is not wanted any more:
+// its dnode is being dropped or has lost its directory again, the arbitrator is
+// another one, or the database has been given fewer replicas.
+func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool {
+	extra := len(p.staying(g)) - t
+	for i := len(g.Members) - 1; i >= 0; i-- { // the newest first
+		m := g.Members[i]
+		switch {
+		case !m.Joining:
+			continue
+		case m.Witness && m.UUID != p.v.Arbitrator.UUID, p.v.departs(m):
+		case !m.Witness && extra > 0 && g.ID != id.Mnode:
+		default:
 			continue
 		}
 		if _, known := line.member(m.Replica); known {
 			p.do(Change{Group: g.ID, Leader: leader.UUID, Change: consensus.Change{Remove: []id.Replica{m.Replica}}})
-		} else {
+		} else if !m.Witness || p.retired(g, m) {
 			p.do(Decide{ForgetMember{Group: g.ID, Replica: m.Replica}})
 		}
 		return true
@@ -75,27 +107,21 @@ func (p *planner) abandoned(g Group, line GroupReport, leader Dnode) bool {
 	return false
 }
 
-// clear strikes out former members, once every remaining data replica has
+// clear strikes out former members, once every data replica that stays has
 // applied the change that removed them (R24).
 func (p *planner) clear(g Group) bool {
 	for _, m := range g.Members {
 		if !m.Leaving {
 			continue
 		}
-		for _, other := range g.Data() {
-			r, ok := p.f.Fresh(p.now, other.Dnode)
-			if !ok {
-				p.task(g, "remove replica", "dnode %d is to apply the change", other.Dnode)
-				return true
-			}
-			line, has := r.Group(g.ID)
-			if _, still := line.member(m.Replica); !has || still || len(line.Members) == 0 {
+		for _, other := range p.staying(g) {
+			if !other.Joining && !p.appliedRemoval(g, other, m) {
 				p.task(g, "remove replica", "dnode %d is to apply the change", other.Dnode)
 				return true
 			}
 		}
 		if m.Witness && !p.retired(g, m) {
-			p.task(g, "remove replica", "the arbitrator %s is to forget it", p.v.Arbitrator.EndPoint)
+			p.task(g, "remove replica", "the arbitrator %s is to forget it", p.v.at(m.UUID))
 			return true
 		}
 		p.do(Decide{ForgetMember{Group: g.ID, Replica: m.Replica}})
@@ -104,66 +130,16 @@ func (p *planner) clear(g Group) bool {
 	return false
 }
 
-// wanted returns the voters that the group should have now. It is not ready
-// while a part of them is still on its way; whatever brings it nearer is
-// already under way then.
-func (p *planner) wanted(g Group, line GroupReport, leader Dnode) (want []Member, ready bool) {
-	for _, m := range g.Data() {
-		d, _ := p.v.Dnode(m.Dnode)
-		switch {
-		case !m.Joining && d.Dropping:
-			if d.ID == leader.ID { // R21: never remove the leader
-				p.task(g, "remove replica", "dnode %d leads group %d: hand it over first", d.ID, g.ID)
-				want = append(want, m)
-			}
-		case !m.Joining, p.caughtUp(g, line, leader, m):
-			want = append(want, m)
-		}
+// appliedRemoval reports whether a member's configuration is without another
+// one.
+func (p *planner) appliedRemoval(g Group, at, removed Member) bool {
+	r, ok := p.f.Fresh(p.now, at.Dnode)
+	if !ok || r.UUID != at.UUID {
+		return false
 	}
-	if len(want)%2 == 1 || p.v.Arbitrator.EndPoint == "" {
-		return want, len(want) > 0
-	}
-	w, ok := p.witness(g)
-	return append(want, w), ok
-}
-
-// caughtUp leads a joining data replica to the point where it may vote.
-func (p *planner) caughtUp(g Group, line GroupReport, leader Dnode, m Member) bool {
-	status, known := line.member(m.Replica)
-	switch {
-	case !p.confirmed(g, m):
-		p.task(g, "add replica", "dnode %d is to create its replica", m.Dnode)
-	case !known:
-		learner := consensus.Member{Replica: m.Replica, UUID: m.UUID, Learner: true}
-		p.task(g, "add replica", "dnode %d is to become a learner", m.Dnode)
-		p.do(Change{Group: g.ID, Leader: leader.UUID, Change: consensus.Change{AddLearner: []consensus.Member{learner}}})
-	case status.Match+caughtUpEntries < line.Last || status.Match == 0:
-		p.task(g, "add replica", "dnode %d has %d of %d entries", m.Dnode, status.Match, line.Last)
-	default:
-		return true
-	}
-	return false
-}
-
-// witness leads the arbitrator's membership to the point where it may vote. A
-// wiped arbitrator gets a new replica id (R23, R29).
-func (p *planner) witness(g Group) (Member, bool) {
-	arb := p.v.Arbitrator
-	if arb.UUID.IsZero() {
-		p.task(g, "add arbitrator", "the arbitrator %s has never answered", arb.EndPoint)
-		return Member{}, false
-	}
-	w, has := g.Witness()
-	if !has || w.UUID != arb.UUID {
-		p.do(Decide{AddMember{Group: g.ID, UUID: arb.UUID}})
-		return Member{}, false
-	}
-	if e := (Enrolment{g.ID, w.Replica, w.UUID}); w.Joining && !p.f.Enrolled[e] {
-		p.task(g, "add arbitrator", "the arbitrator %s is to confirm", arb.EndPoint)
-		p.do(Enroll{Enrolment: e})
-		return Member{}, false
-	}
-	return w, true
+	line, has := r.Group(g.ID)
+	_, still := line.member(removed.Replica)
+	return has && !still && len(line.Members) > 0
 }
 
 // difference returns the one joint change from the voters that Raft has to the

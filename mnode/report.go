@@ -105,8 +105,19 @@ type Heard struct {
 type Facts struct {
 	NumOfMnodes int
 	Interval    time.Duration // of status reports
-	Configured  string        // the arbitrator's end point in this host's configuration
-	Hosts       map[id.Host]Heard
+	// OfflineThreshold is how long a dnode may be away before it is removed;
+	// zero: for ever.
+	OfflineThreshold time.Duration
+	Began            time.Time // of this leadership
+	Hosts            map[id.Host]Heard
+	// Knocks are hosts with an empty directory at the end point of a dnode that
+	// has another one, and when they last asked to be let in.
+	Knocks map[id.Host]time.Time
+	// Asked holds who answers at end points that are no arbitrator's yet.
+	Asked map[string]Answered
+	// Linked holds former arbitrators, and directories of dnodes that are to be
+	// restored, that are connected all the same.
+	Linked map[id.UUID]bool
 	// Answers is the directory that answers at the arbitrator's end point,
 	// with the time of its last answer.
 	Answers   id.UUID
@@ -115,6 +126,31 @@ type Facts struct {
 	// master. Another master asks again: asking twice is harmless.
 	Enrolled map[Enrolment]bool
 	Retired  map[Enrolment]bool
+}
+
+// Answered is a directory that has answered somewhere, and when.
+type Answered struct {
+	UUID id.UUID
+	At   time.Time
+}
+
+// settingArbitrator is the key of Report.Settings that names the arbitrator.
+const settingArbitrator = "arbitrator"
+
+// configured returns the arbitrator that the configuration of every host names,
+// if all of them say so and say the same.
+func (f *Facts) configured(now time.Time, v *View) (endPoint string, agreed bool) {
+	for _, d := range v.Live() {
+		if d.UUID.IsZero() {
+			continue
+		}
+		r, ok := f.Fresh(now, d.ID)
+		if !ok || agreed && r.Settings[settingArbitrator] != endPoint {
+			return "", false
+		}
+		endPoint, agreed = r.Settings[settingArbitrator], true
+	}
+	return endPoint, agreed
 }
 
 // Enrolment names a record that the arbitrator keeps, or must forget.
@@ -149,7 +185,7 @@ func (f *Facts) leader(now time.Time, v *View, g Group) (GroupReport, Dnode, boo
 	var host Dnode
 	for _, m := range g.Members {
 		r, ok := f.Fresh(now, m.Dnode)
-		if m.Witness || !ok {
+		if m.Witness || !ok || r.UUID != m.UUID {
 			continue
 		}
 		if line, has := r.Group(g.ID); has && line.Role == consensus.RoleMaster && line.Term > best.Term {

@@ -22,6 +22,8 @@ type Answer struct {
 	// AnswersAgo is how long ago the arbitrator answered the master; negative:
 	// never.
 	AnswersAgo time.Duration
+	Remarks    []Remark // by dnode
+	Tasks      []Task   // what is unfinished
 }
 
 // Told is a report passed on, with its age.
@@ -50,13 +52,13 @@ func (s *Master) Report(r Report) (Answer, error) {
 	now, v := time.Now(), s.mnode.View()
 	d, ok := v.DnodeOf(r.UUID)
 	if !ok || d.Dropped || d.ID != r.Dnode {
-		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was dropped", r.Dnode, r.UUID.Short())
+		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was %s", r.Dnode, r.UUID.Short(), v.fate(r.Dnode))
 	}
-	h := Heard{Report: r, At: now, Reason: s.mismatch(r)}
+	h := Heard{Report: r, At: now, Reason: s.mismatch(v, r)}
 	if s.hear(d, h) {
 		s.log.Warn("a host's settings have changed their fit", "host", d.ID, "reason", h.Reason)
 	}
-	answer := Answer{Master: s.cfg.Self, Reason: h.Reason, AnswersAgo: -1}
+	answer := Answer{Master: s.cfg.Self, Reason: h.Reason, AnswersAgo: -1, Remarks: s.Remarks(), Tasks: s.Tasks()}
 	if r.Seen < v.Index {
 		b, err := EncodeView(v)
 		if err != nil {
@@ -109,12 +111,26 @@ func sameGroups(a, b Report) bool {
 // ready; the name of the key follows.
 const Misfit = "cfg parameters inconsistent: "
 
+// fate says what became of a dnode's directory that is no member any more.
+func (v *View) fate(n id.Host) string {
+	if d, ok := v.Dnode(n); ok && !d.Dropped {
+		return fmt.Sprintf("restored with another directory, this one is not needed any more: stop tnode here and empty its dataDir (dnode %d is at %s)", n, d.EndPoint)
+	}
+	return "dropped"
+}
+
 // mismatch names the first setting of a host that differs from this one's
-// (A38).
-func (s *Master) mismatch(r Report) string {
+// (A38). An arbitrator may also be named that is in force, or that all hosts
+// were configured with when the cluster last followed them: so it can be
+// changed on one host after the other.
+func (s *Master) mismatch(v *View, r Report) string {
 	var keys []string
 	for k, want := range s.cfg.Settings {
-		if got, ok := r.Settings[k]; ok && got != want {
+		got, ok := r.Settings[k]
+		if k == settingArbitrator && (got == v.Arbitrator.EndPoint || got == v.Arbitrator.Configured) {
+			continue
+		}
+		if ok && got != want {
 			keys = append(keys, k)
 		}
 	}
@@ -122,7 +138,7 @@ func (s *Master) mismatch(r Report) string {
 		return ""
 	}
 	slices.Sort(keys)
-	return Misfit + keys[0]
+	return "cfg parameters inconsistent: " + keys[0]
 }
 
 // Remember seeds the facts with what the last master told this host, so that a
@@ -153,10 +169,46 @@ func (s *Master) Exec(ctx context.Context, request Request, c Command) (Result, 
 		if d, ok := s.mnode.View().Dnode(x.Dnode); ok && d.UUID == s.cfg.Self {
 			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d", d.ID), nil
 		}
-	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode:
+	case RestoreDnode:
+		if err := s.stillThere(x.Dnode); err != nil {
+			return Result{Err: err}, nil
+		}
+	case SetArbitrator:
+		return s.setArbitrator(ctx, request, x.EndPoint)
+	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode, KeepDnode, MarkOffline:
 		return refuse(CodeParameter, "Invalid parameters: %T is the master's own", c), nil
 	}
 	return propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: c})
+}
+
+// stillThere refuses to give a dnode's place away while its directory reports.
+func (s *Master) stillThere(n id.Host) *Error {
+	f, v := s.Facts(), s.mnode.View()
+	d, _ := v.Dnode(n)
+	there := d.UUID == s.cfg.Self || s.outside.Linked(d.UUID)
+	if r, ok := f.Fresh(time.Now(), n); ok && there && r.UUID == d.UUID {
+		return fail(CodeConflict, "dnode %d is there, with its directory: stop tnode at %s and empty its dataDir first", n, d.EndPoint)
+	}
+	return nil
+}
+
+// setArbitrator puts another arbitrator into force once it has answered; an
+// empty end point: none.
+func (s *Master) setArbitrator(ctx context.Context, request Request, endPoint string) (Result, error) {
+	set := SetArbitrator{EndPoint: endPoint, Configured: s.mnode.View().Arbitrator.Configured}
+	if endPoint != "" {
+		if err := checkEndPoint(endPoint); err != nil {
+			return refuseWith(err), nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, actionTimeout)
+		defer cancel()
+		u, err := s.outside.AskArbitrator(ctx, endPoint)
+		if err != nil {
+			return refuse(CodeConflict, "no arbitrator answers at %s, the old one stays: is tarbitrator running there? (%v)", endPoint, err), nil
+		}
+		set.UUID = u
+	}
+	return propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: set})
 }
 
 // createDatabase answers when the database can be used.
@@ -310,8 +362,18 @@ func (s *Master) Join(ctx context.Context, endPoint string, u id.UUID) (Dnode, *
 	// Tried on a copy first: a host that knocks twice a second must not fill
 	// the log with refusals.
 	v := s.mnode.View()
+	d, taken := v.DnodeAt(endPoint)
+	taken = taken && !d.UUID.IsZero() && d.UUID != u
 	if result := admit.apply(v.clone(), time.Time{}); result.Err != nil {
+		if taken {
+			s.knocked(d.ID)
+		}
 		return Dnode{}, nil, result.Err
+	}
+	if taken {
+		if err := s.stillThere(d.ID); err != nil {
+			return Dnode{}, nil, err
+		}
 	}
 	result, err := propose(ctx, s.outside, Envelope{At: time.Now().UTC(), Command: admit})
 	if err == nil {
@@ -321,6 +383,6 @@ func (s *Master) Join(ctx context.Context, endPoint string, u id.UUID) (Dnode, *
 		return Dnode{}, nil, err
 	}
 	v = s.mnode.View()
-	d, _ := v.DnodeOf(u)
+	d, _ = v.DnodeOf(u)
 	return d, v, nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -41,11 +42,30 @@ func (w *world) run(d *datadriven.TestData) string {
 		var u string
 		d.ScanArgs(w.t, "uuid", &u)
 		return outcome1(w.addHost(id.Host(dnode), id.UUID{hexByte(u)}, name()))
-	case "create-database", "drop-database":
+	case "restore-dnode":
+		d.ScanArgs(w.t, "dnode", &n)
+		return outcome1(w.commit(RestoreDnode{Dnode: id.Host(n)}))
+	case "create-database", "drop-database", "alter-database":
 		return w.database(d, name())
+	case "start-arbitrator": // start-arbitrator <end point> uuid=xx
+		var u string
+		d.ScanArgs(w.t, "uuid", &u)
+		w.arbs[name()] = &worldArbitrator{uuid: id.UUID{hexByte(u)}, up: true, records: map[Enrolment]bool{}}
+	case "alter-cluster-arbitrator": // as Master.setArbitrator, which asks first
+		return w.alterArbitrator(d)
+	case "configure": // configure [<arbitrator>] [dnode=N]
+		return w.configure(d, id.Host(dnode))
+	case "wait": // wait <time>
+		span, err := time.ParseDuration(name())
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.now = w.now.Add(span)
 	case "down", "up":
 		if name() == "arbitrator" {
 			w.arb.up = d.Cmd == "up"
+		} else if a := w.arbs[name()]; a != nil {
+			a.up = d.Cmd == "up"
 		} else {
 			fmt.Sscanf(name(), "%d", &n)
 			w.hosts[id.Host(n)].up = d.Cmd == "up"
@@ -57,12 +77,46 @@ func (w *world) run(d *datadriven.TestData) string {
 	case "lead":
 		fmt.Sscanf(name(), "%d", &n)
 		w.leader = id.Host(n)
+		for _, raft := range w.rafts {
+			if u := w.hosts[w.leader].uuid; w.leads(raft, u) && raft.leader != u {
+				raft.leader, raft.term = u, raft.term+1
+			}
+		}
 	case "settle":
 		w.now = w.now.Add(10 * w.facts.Interval) // whoever is silent is known to be
 		w.settle(nil)
 		return w.log.String() + w.String()
+	case "steps": // steps <n>
+		fmt.Sscanf(name(), "%d", &n)
+		w.rounds(n, nil)
+		return w.log.String() + w.String()
 	default:
 		w.t.Fatalf("unknown command %s", d.Cmd)
+	}
+	return ""
+}
+
+func (w *world) alterArbitrator(d *datadriven.TestData) string {
+	set := SetArbitrator{Configured: w.v.Arbitrator.Configured}
+	if len(d.CmdArgs) > 0 {
+		set.EndPoint = d.CmdArgs[0].String()
+		set.UUID = w.arbs[set.EndPoint].uuid
+	}
+	return outcome1(w.commit(set))
+}
+
+func (w *world) configure(d *datadriven.TestData, n id.Host) string {
+	to := ""
+	if len(d.CmdArgs) > 0 && d.CmdArgs[0].Key != "dnode" {
+		to = d.CmdArgs[0].String()
+	}
+	if n != 0 {
+		w.hosts[n].config = to
+		return ""
+	}
+	w.config = to
+	for _, h := range w.hosts {
+		h.config = ""
 	}
 	return ""
 }
@@ -73,6 +127,9 @@ func (w *world) database(d *datadriven.TestData, name string) string {
 	}
 	o := DefaultOptions()
 	d.MaybeScanArgs(w.t, "replica", &o.Replica)
+	if d.Cmd == "alter-database" {
+		return outcome1(w.commit(AlterReplica{Name: name, Replica: o.Replica}))
+	}
 	d.MaybeScanArgs(w.t, "vgroups", &o.Vgroups)
 	return outcome1(w.commit(CreateDatabase{Name: name, Options: o}))
 }

@@ -18,15 +18,18 @@ type View struct {
 	Index   id.Index // the last entry that it holds
 	Term    id.Term  // of that entry
 	Cluster Cluster
-	// Arbitrator is the one that is configured, zero if none.
+	// Arbitrator is the one in force, zero if none.
 	Arbitrator Arbitrator
-	Dnodes     []Dnode    // by ID; dropped ones stay as tombstones (A28)
-	Users      []User     // by Name
-	Databases  []Database // by Name
-	Groups     []Group    // by ID; the mnode's own is the first
-	NextDnode  id.Host    // never handed out yet
-	NextGroup  id.Group   // never handed out yet
-	Recent     []Recent   // the newest answers, oldest first (R46)
+	// Former are arbitrators that have been replaced and are still a member of
+	// some group: until they are not, hosts stay connected to them.
+	Former    []Arbitrator `json:",omitempty"`
+	Dnodes    []Dnode      // by ID; dropped ones stay as tombstones (A28)
+	Users     []User       // by Name
+	Databases []Database   // by Name
+	Groups    []Group      // by ID; the mnode's own is the first
+	NextDnode id.Host      // never handed out yet
+	NextGroup id.Group     // never handed out yet
+	Recent    []Recent     // the newest answers, oldest first (R46)
 	// Failovers are the newest changes of master, in the order in which they
 	// became known.
 	Failovers []Failover `json:",omitempty"`
@@ -68,6 +71,9 @@ type Arbitrator struct {
 	EndPoint string
 	UUID     id.UUID   // zero: it has never answered
 	Since    time.Time // when this UUID was first seen
+	// Configured is what the configuration of all hosts named when the cluster
+	// last followed it. It differs from EndPoint after ALTER CLUSTER ARBITRATOR.
+	Configured string `json:",omitempty"`
 }
 
 // Dnode is one data host.
@@ -78,6 +84,12 @@ type Dnode struct {
 	Created  time.Time
 	Dropped  bool // tombstone: neither the number nor the directory comes back
 	Dropping bool // leaves as soon as nothing of it is needed
+	// Restoring: its directory is gone, and the next empty one that reports from
+	// its end point becomes this dnode.
+	Restoring bool `json:",omitempty"`
+	// OfflineSince is when it was last heard of, zero while it is, or may only
+	// have stumbled.
+	OfflineSince time.Time `json:",omitzero"`
 }
 
 // User may log in.
@@ -177,6 +189,27 @@ func (v *View) DnodeOf(u id.UUID) (Dnode, bool) {
 		}
 	}
 	return Dnode{}, false
+}
+
+// gone reports whether the directory that a member is bound to will never come
+// back: its dnode has another one now, or none.
+func (v *View) gone(m Member) bool {
+	d, ok := v.Dnode(m.Dnode)
+	return !m.Witness && (!ok || d.Dropped || d.UUID != m.UUID)
+}
+
+// departs reports whether a data member is to leave its group as soon as others
+// have taken over.
+func (v *View) departs(m Member) bool {
+	d, _ := v.Dnode(m.Dnode)
+	return !m.Witness && (d.Dropping || v.gone(m))
+}
+
+// wanted is how many data replicas a group should have; zero for the mnode's
+// own, which has as many as there is room for.
+func (v *View) wanted(g Group) int {
+	db, _ := v.Database(g.Database)
+	return db.Options.Replica
 }
 
 // Live returns the members that have not been dropped.
@@ -286,6 +319,7 @@ func (v *View) GoneText(d Dnode) string {
 // clone copies v so deeply that apply may change the copy.
 func (v *View) clone() *View {
 	c := *v
+	c.Former = slices.Clone(v.Former)
 	c.Dnodes = slices.Clone(v.Dnodes)
 	c.Users = slices.Clone(v.Users)
 	c.Databases = slices.Clone(v.Databases)

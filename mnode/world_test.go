@@ -23,9 +23,11 @@ type world struct {
 	index  id.Index
 	facts  Facts
 	hosts  map[id.Host]*worldHost
-	arb    *worldArbitrator
+	arb    *worldArbitrator // the one in force, or the first
+	arbs   map[string]*worldArbitrator
+	config string // the arbitrator in every host's configuration, but for those that have their own
 	rafts  map[id.Group]*worldRaft
-	leader id.Host // of all groups, as with two hosts (R44)
+	leader id.Host // of all groups that it can lead, as with two hosts (R44)
 	log    *strings.Builder
 }
 
@@ -36,6 +38,7 @@ type worldHost struct {
 	up       bool
 	seen     *View
 	held     map[id.Group]id.Replica
+	config   string // its own arbitrator key, empty: as everybody's
 }
 
 type worldArbitrator struct {
@@ -48,21 +51,24 @@ type worldArbitrator struct {
 type worldRaft struct {
 	members []consensus.MemberStatus
 	last    id.Index
+	leader  id.UUID
+	term    id.Term
 }
 
 func newWorld(t *testing.T, arbitrator bool) *world {
 	w := &world{
 		t: t, now: birth, v: &View{}, index: 1, hosts: map[id.Host]*worldHost{}, rafts: map[id.Group]*worldRaft{},
-		leader: 1, log: &strings.Builder{},
+		arbs: map[string]*worldArbitrator{}, leader: 1, log: &strings.Builder{},
 	}
 	found := Found{Cluster: 7, Name: "plant", EndPoint: "a:6030", UUID: uuidA, RootHash: testHash}
 	if arbitrator {
 		w.arb = &worldArbitrator{uuid: uuidW, up: true, records: map[Enrolment]bool{}}
-		found.Arbitrator, found.Witness = "w:6042", uuidW
+		w.arbs["w:6042"], w.config = w.arb, "w:6042"
+		found.Arbitrator, found.Witness = w.config, uuidW
 	}
 	w.hosts[1] = &worldHost{uuid: uuidA, endPoint: "a:6030", up: true, held: map[id.Group]id.Replica{id.Mnode: 1}}
 	w.rafts[id.Mnode] = &worldRaft{last: 100, members: []consensus.MemberStatus{
-		{Member: consensus.Member{Replica: 1, UUID: uuidA}, Role: consensus.RoleMaster, Match: 100},
+		{Member: consensus.Member{Replica: 1, UUID: uuidA}, Match: 100},
 	}}
 	w.newMaster()
 	w.commit(found)
@@ -71,13 +77,10 @@ func newWorld(t *testing.T, arbitrator bool) *world {
 
 // newMaster is a master that knows nothing but the log.
 func (w *world) newMaster() {
-	configured := ""
-	if w.arb != nil {
-		configured = "w:6042"
-	}
 	w.facts = Facts{
-		NumOfMnodes: 3, Interval: time.Second, Configured: configured,
+		NumOfMnodes: 3, Interval: time.Second, OfflineThreshold: 10 * 24 * time.Hour, Began: w.now,
 		Hosts: map[id.Host]Heard{}, Enrolled: map[Enrolment]bool{}, Retired: map[Enrolment]bool{},
+		Asked: map[string]Answered{}, Linked: map[id.UUID]bool{},
 	}
 }
 
@@ -94,26 +97,69 @@ func (w *world) commit(c Command) Result {
 
 // reconcile makes every host that is up equal to the View, and lets it report.
 func (w *world) reconcile() {
-	for n, h := range w.hosts {
+	for _, h := range w.hosts {
 		if h.up {
 			h.seen = w.v
 			w.equal(h)
+		}
+	}
+	w.elect()
+	for n, h := range w.hosts {
+		if h.up {
 			w.facts.Hosts[n] = Heard{Report: w.report(n, h), At: w.now}
 		}
 	}
-	if w.arb != nil && w.arb.up {
-		w.facts.Answers, w.facts.AnswersAt = w.arb.uuid, w.now
+	w.facts.Answers = id.UUID{}
+	if a := w.arbs[w.v.Arbitrator.EndPoint]; a != nil {
+		if w.arb = a; a.up {
+			w.facts.Answers, w.facts.AnswersAt = a.uuid, w.now
+		}
 	}
+	for _, d := range w.v.Dnodes {
+		w.facts.Linked[d.UUID] = w.alive(d.UUID)
+	}
+	for _, former := range w.v.Former {
+		a := w.arbs[former.EndPoint]
+		w.facts.Linked[former.UUID] = a != nil && a.up && a.uuid == former.UUID
+	}
+}
+
+// elect gives every group that has a quorum and no leader one, the world's own
+// if that can lead it.
+func (w *world) elect() {
+	for _, raft := range w.rafts {
+		if w.leads(raft, raft.leader) && w.quorum(raft) {
+			continue
+		}
+		raft.leader = id.UUID{}
+		if !w.quorum(raft) {
+			continue
+		}
+		raft.term++
+		for _, m := range raft.members {
+			if w.leads(raft, m.UUID) && (raft.leader.IsZero() || m.UUID == w.hosts[w.leader].uuid) {
+				raft.leader = m.UUID
+			}
+		}
+	}
+}
+
+// leads reports whether a directory is that of a data voter that is up.
+func (w *world) leads(raft *worldRaft, u id.UUID) bool {
+	return w.alive(u) && slices.ContainsFunc(raft.members, func(m consensus.MemberStatus) bool {
+		return m.UUID == u && !m.Witness && !m.Learner
+	})
 }
 
 func (w *world) equal(h *worldHost) {
 	for _, g := range h.seen.Groups {
 		m, mine := g.On(h.uuid)
-		_, has := h.held[g.ID]
-		switch {
-		case g.State == Dropping || has && !mine:
+		replica, has := h.held[g.ID]
+		if has && (g.State == Dropping || !mine || m.Replica != replica) {
 			delete(h.held, g.ID)
-		case mine && !has && (g.State == Creating || m.Joining):
+			has = false
+		}
+		if mine && !has && (g.State == Creating || m.Joining) {
 			h.held[g.ID] = m.Replica
 		}
 		if g.State == Formed && w.rafts[g.ID] == nil {
@@ -129,15 +175,29 @@ func (w *world) equal(h *worldHost) {
 }
 
 func (w *world) report(n id.Host, h *worldHost) Report {
-	r := Report{Dnode: n, UUID: h.uuid, EndPoint: h.endPoint, Done: h.seen.Index, Seen: h.seen.Index}
+	r := Report{
+		Dnode: n, UUID: h.uuid, EndPoint: h.endPoint, Done: h.seen.Index, Seen: h.seen.Index,
+		Settings: map[string]string{settingArbitrator: cmp.Or(h.config, w.config)},
+	}
 	for g, replica := range h.held {
 		rec, _ := h.seen.Group(g)
 		line := GroupReport{Group: g, Replica: replica, Epoch: rec.Epoch, Formed: rec.State == Formed}
 		if raft := w.rafts[g]; raft != nil && rec.State == Formed {
-			line.Members, line.Last, line.Term = raft.members, raft.last, 1
-			line.Leader, line.Role = w.hosts[w.leader].uuid, consensus.RoleSlave
-			if n == w.leader && w.quorum(raft) {
+			line.Last, line.Term = raft.last, raft.term
+			line.Leader, line.Role = raft.leader, consensus.RoleSlave
+			if raft.leader == h.uuid {
 				line.Role = consensus.RoleMaster
+			}
+			line.Members = slices.Clone(raft.members)
+			for i := range line.Members {
+				switch m := &line.Members[i]; {
+				case m.UUID == raft.leader:
+					m.Role = consensus.RoleMaster
+				case !m.Witness && w.alive(m.UUID):
+					m.Role = consensus.RoleSlave
+				default:
+					m.Role = consensus.RoleOffline
+				}
 			}
 		}
 		r.Groups = append(r.Groups, line)
@@ -154,11 +214,26 @@ func (w *world) quorum(raft *worldRaft) bool {
 			continue
 		}
 		all++
-		if m.Witness && w.arb.up && m.UUID == w.arb.uuid || !m.Witness && w.alive(m.UUID) {
+		if m.Witness && w.arbitrates(m.UUID) || !m.Witness && w.alive(m.UUID) {
 			up++
 		}
 	}
 	return up > all/2
+}
+
+// arbitrates reports whether an arbitrator's directory is up, and where hosts
+// look for it.
+func (w *world) arbitrates(u id.UUID) bool {
+	return w.serving(u) != nil
+}
+
+func (w *world) serving(u id.UUID) *worldArbitrator {
+	for _, known := range append(slices.Clone(w.v.Former), w.v.Arbitrator) {
+		if a := w.arbs[known.EndPoint]; a != nil && a.up && a.uuid == u {
+			return a
+		}
+	}
+	return nil
 }
 
 func (w *world) alive(u id.UUID) bool {
@@ -181,17 +256,18 @@ func (w *world) act(a Action) {
 		if a.Retire {
 			what = "retire"
 		}
-		if !w.arb.up {
+		arb := w.serving(a.Witness)
+		if arb == nil {
+			if w.arbUp() {
+				w.t.Fatalf("%s for another directory: %+v", what, a)
+			}
 			fmt.Fprintf(w.log, "%s group %d replica %d: no answer\n", what, a.Group, a.Replica)
 			return
 		}
-		if a.Witness != w.arb.uuid {
-			w.t.Fatalf("%s for another directory: %+v", what, a)
-		}
-		if live, known := w.arb.records[a.Enrolment]; !a.Retire && known && !live {
+		if live, known := arb.records[a.Enrolment]; !a.Retire && known && !live {
 			w.t.Fatalf("enrolled after it was retired: %+v", a)
 		}
-		w.arb.records[a.Enrolment] = !a.Retire
+		arb.records[a.Enrolment] = !a.Retire
 		if a.Retire {
 			w.facts.Retired[a.Enrolment] = true
 		} else {
@@ -200,6 +276,21 @@ func (w *world) act(a Action) {
 		fmt.Fprintf(w.log, "%s group %d replica %d\n", what, a.Group, a.Replica)
 	case Change:
 		w.change(a)
+	case Transfer:
+		raft := w.rafts[a.Group]
+		i := slices.IndexFunc(raft.members, func(m consensus.MemberStatus) bool { return m.Replica == a.To })
+		if i < 0 || !w.leads(raft, raft.members[i].UUID) {
+			w.t.Fatalf("%+v: it can't lead", a)
+		}
+		raft.leader, raft.term = raft.members[i].UUID, raft.term+1
+		fmt.Fprintf(w.log, "transfer group %d: to %d\n", a.Group, a.To)
+	case Ask:
+		if arb := w.arbs[a.EndPoint]; arb == nil || !arb.up {
+			fmt.Fprintf(w.log, "ask %s: no answer\n", a.EndPoint)
+		} else {
+			fmt.Fprintf(w.log, "ask %s: %s\n", a.EndPoint, arb.uuid.Short())
+			w.facts.Asked[a.EndPoint] = Answered{UUID: arb.uuid, At: w.now}
+		}
 	}
 }
 
@@ -218,6 +309,12 @@ func describe(c Command, r Result) string {
 		out = fmt.Sprintf(" group %d replica %d", c.Group, c.Replica)
 	case RemoveDnode:
 		out = fmt.Sprintf(" %d", c.Dnode)
+	case DropDnode:
+		out = fmt.Sprintf(" %d", c.Dnode)
+	case KeepDnode:
+		out = fmt.Sprintf(" %d", c.Dnode)
+	case MarkOffline:
+		out = fmt.Sprintf(" %d, since %s", c.Dnode, sinceBirth(c.Since))
 	case SetArbitrator:
 		out = fmt.Sprintf(" %s %s", c.EndPoint, c.UUID.Short())
 	}
@@ -225,6 +322,13 @@ func describe(c Command, r Result) string {
 		out += " refused: " + r.Err.Text
 	}
 	return out
+}
+
+func sinceBirth(at time.Time) string {
+	if at.IsZero() {
+		return "it is back"
+	}
+	return at.Sub(birth).Round(time.Minute).String()
 }
 
 // change applies a membership change as consensus would, and checks the rules
@@ -238,7 +342,7 @@ func (w *world) change(a Change) {
 	}
 	for _, m := range a.Change.AddVoter {
 		fmt.Fprintf(w.log, " voter %d", m.Replica)
-		if m.Witness && !w.arb.records[Enrolment{a.Group, m.Replica, m.UUID}] {
+		if m.Witness && !w.serving(m.UUID).records[Enrolment{a.Group, m.Replica, m.UUID}] {
 			w.t.Fatalf("group %d: replica %d votes before it is enrolled", a.Group, m.Replica)
 		}
 		raft.members = slices.DeleteFunc(slices.Clone(raft.members), func(x consensus.MemberStatus) bool { return x.Replica == m.Replica })
@@ -246,9 +350,15 @@ func (w *world) change(a Change) {
 	}
 	for _, r := range a.Change.Remove {
 		fmt.Fprintf(w.log, " not %d", r)
+		if slices.ContainsFunc(raft.members, func(m consensus.MemberStatus) bool { return m.Replica == r && m.UUID == raft.leader }) {
+			w.t.Fatalf("group %d: the leader is removed (R21)", a.Group)
+		}
 		raft.members = slices.DeleteFunc(slices.Clone(raft.members), func(x consensus.MemberStatus) bool { return x.Replica == r })
 	}
 	fmt.Fprintln(w.log)
+	if !w.quorum(raft) {
+		w.t.Fatalf("group %d stops: too few of its new voters are there", a.Group)
+	}
 	data, witnesses := 0, 0
 	for _, m := range raft.members {
 		switch {
@@ -266,7 +376,12 @@ func (w *world) change(a Change) {
 // settle lets the master work until it has nothing to do; crash decides before
 // every step whether the master is replaced by one that knows only the log.
 func (w *world) settle(crash func() bool) {
-	for range 1000 {
+	w.rounds(1000, crash)
+}
+
+// rounds lets the master work n times.
+func (w *world) rounds(n int, crash func() bool) {
+	for range n {
 		w.now = w.now.Add(100 * time.Millisecond)
 		w.reconcile()
 		actions, _ := Plan(w.now, w.v, &w.facts)
@@ -285,14 +400,20 @@ func (w *world) settle(crash func() bool) {
 		if !done || w.log.Len() == before {
 			return
 		}
-		if stuck := !w.arbUp() && onlyEnrolments(actions); stuck {
+		if stuck := !w.arbUp() && onlyEnrolments(actions); stuck || onlyQuestions(actions) && len(w.facts.Asked) == 0 {
 			return
 		}
 	}
-	w.t.Fatalf("never settles:\n%s", w.log)
+	if n == 1000 {
+		w.t.Fatalf("never settles:\n%s", w.log)
+	}
 }
 
 func (w *world) arbUp() bool { return w.arb == nil || w.arb.up }
+
+func onlyQuestions(actions []Action) bool {
+	return !slices.ContainsFunc(actions, func(a Action) bool { _, ok := a.(Ask); return !ok })
+}
 
 func onlyEnrolments(actions []Action) bool {
 	return !slices.ContainsFunc(actions, func(a Action) bool { _, ok := a.(Enroll); return !ok })
@@ -330,7 +451,11 @@ func (w *world) String() string {
 	}
 	_, tasks := Plan(w.now, w.v, &w.facts)
 	for _, t := range tasks {
-		fmt.Fprintf(&b, "%s of group %d: %s\n", t.What, t.Group, cmp.Or(t.Waiting, "under way"))
+		of := fmt.Sprintf("group %d", t.Group)
+		if t.Dnode != 0 {
+			of = fmt.Sprintf("dnode %d", t.Dnode)
+		}
+		fmt.Fprintf(&b, "%s of %s: %s\n", t.What, of, cmp.Or(t.Waiting, "under way"))
 	}
 	return b.String()
 }
@@ -358,16 +483,52 @@ func TestAnyMasterFinishes(t *testing.T) {
 		w.commit(CreateDnode{EndPoint: "c:6030"})
 		w.addHost(3, uuidC, "c:6030")
 		w.settle(crash)
-		want := "group 1  ready: [1 dnode 1] [2 dnode 2] [5 dnode 3]\n" +
-			"group 4 other ready: [1 dnode 1] [2 dnode 2] [3 arbitrator ef000000]\n" +
-			"group 5 other ready: [1 dnode 1] [2 dnode 2] [3 arbitrator ef000000]\n"
-		if got := w.String(); got != want {
+		w.commit(AlterReplica{Name: "other", Replica: 3})
+		w.settle(crash)
+		w.commit(RestoreDnode{Dnode: 2}) // its directory is gone
+		w.hosts[2].up = false
+		w.settle(crash)
+		w.addHost(2, id.UUID{0xb2}, "b:6030")
+		w.settle(crash)
+		w.arbs["w2:6042"] = &worldArbitrator{uuid: id.UUID{0xe2}, up: true, records: map[Enrolment]bool{}}
+		w.commit(SetArbitrator{EndPoint: "w2:6042", UUID: id.UUID{0xe2}, Configured: "w:6042"})
+		w.commit(AlterReplica{Name: "other", Replica: 2})
+		w.settle(crash)
+		w.commit(DropDnode{Dnode: 3})
+		w.settle(crash)
+		if got, want := w.members(), "1: 1 2 w\n4: 1 2 w\n5: 1 2 w\n"; got != want {
 			t.Fatalf("seed %d: got\n%s\nwant\n%s\nafter\n%s", seed, got, want, w.log)
 		}
-		for e, live := range w.arb.records {
-			if _, member := w.v.Group(e.Group); live && !member {
-				t.Errorf("seed %d: the arbitrator still keeps %+v", seed, e)
+		for at, arb := range w.arbs {
+			for e, live := range arb.records {
+				g, _ := w.v.Group(e.Group)
+				m, member := g.Witness()
+				if live && (!member || m.Replica != e.Replica || m.UUID != e.Witness) {
+					t.Errorf("seed %d: the arbitrator %s still keeps %+v", seed, at, e)
+				}
 			}
 		}
 	}
+}
+
+// members is who votes in each group: dnodes by number, w for the arbitrator.
+// Replica ids depend on how often a step was begun, so they are left out.
+func (w *world) members() string {
+	var b strings.Builder
+	for _, g := range w.v.Groups {
+		var names []string
+		for _, m := range g.Members {
+			name := fmt.Sprint(m.Dnode)
+			if m.Witness {
+				name = "w"
+			}
+			if m.Joining || m.Leaving || w.v.gone(m) {
+				name += " on its way"
+			}
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		fmt.Fprintf(&b, "%d: %s\n", g.ID, strings.Join(names, " "))
+	}
+	return b.String()
 }

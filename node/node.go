@@ -187,7 +187,7 @@ func (n *Node) newHost() (err error) {
 	}
 	n.host, err = host.New(host.Config{
 		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
-		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, NewCluster: c.NewCluster, Version: query.Version,
+		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, OfflineThreshold: c.OfflineThreshold, NewCluster: c.NewCluster, Version: query.Version,
 		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy,
 		Found: n.ownFindings,
 	}, n.record, n.net, n.groups, n.openShard, n.log)

@@ -27,10 +27,13 @@ type Config struct {
 	Arbitrator  string        // end point, empty for none
 	NumOfMnodes int           // wanted replicas of the metadata; default 3
 	Interval    time.Duration // of status reports; default 1 s
-	NewCluster  bool          // found a cluster although the arbitrator is silent or knows one
-	ClusterName string        // given at birth
-	Version     string        // shown
-	Cores       int           // shown
+	// OfflineThreshold is how long a host may be away before it is removed, if
+	// its replicas have another place; zero: for ever.
+	OfflineThreshold time.Duration
+	NewCluster       bool   // found a cluster although the arbitrator is silent or knows one
+	ClusterName      string // given at birth
+	Version          string // shown
+	Cores            int    // shown
 	// Copy says why a directory is refused as an old copy (R42); nil: it is not.
 	// Sightings.Copy is one. Nil: nobody is.
 	Copy func(u id.UUID) error
@@ -79,6 +82,7 @@ type Groups interface {
 	Propose(ctx context.Context, g id.Group, data []byte) (any, error)
 	Read(ctx context.Context, g id.Group) error
 	ChangeMembers(ctx context.Context, g id.Group, c consensus.Change) error
+	Transfer(ctx context.Context, g id.Group, to id.Replica) error
 	Enroll(ctx context.Context, g id.Group, r id.Replica, witness id.UUID) error
 	Retire(ctx context.Context, g id.Group, r id.Replica, witness id.UUID) error
 	Status(g id.Group) (consensus.Status, bool)

@@ -14,11 +14,12 @@ import (
 
 // The methods that reach the mnode master.
 const (
-	methodExec   = "mnode.exec"   // [index of the caller's View][envelope] -> execAnswer
-	methodView   = "mnode.view"   // [index of the caller's View] -> View, empty if not newer
-	methodReport = "mnode.report" // mnode.Report -> mnode.Answer
-	methodChange = "group.change" // consensus.Change, to the leader of the group
-	callPush     = "host.view"    // View, to any host
+	methodExec     = "mnode.exec"     // [index of the caller's View][envelope] -> execAnswer
+	methodView     = "mnode.view"     // [index of the caller's View] -> View, empty if not newer
+	methodReport   = "mnode.report"   // mnode.Report -> mnode.Answer
+	methodChange   = "group.change"   // consensus.Change, to the leader of the group
+	methodTransfer = "group.transfer" // replica u64, to the leader of the group
+	callPush       = "host.view"      // View, to any host
 )
 
 // execAnswer is what a statement did, and the View that holds it.
@@ -39,6 +40,7 @@ func (h *Host) registerCalls() {
 	h.Handle(methodView, h.serveView)
 	h.Handle(methodReport, h.serveReport)
 	h.Handle(methodChange, h.serveChange)
+	h.Handle(methodTransfer, h.serveTransfer)
 }
 
 // exec runs one command on the mnode master and returns once this host's own
@@ -156,6 +158,27 @@ func (h *Host) CreateDnode(ctx context.Context, endPoint string) (id.Host, error
 // DropDnode starts to remove a dnode.
 func (h *Host) DropDnode(ctx context.Context, n id.Host) error {
 	_, err := h.exec(ctx, mnode.DropDnode{Dnode: n})
+	return err
+}
+
+// RestoreDnode lets the next empty directory that reports from a dnode's end
+// point take its place.
+func (h *Host) RestoreDnode(ctx context.Context, n id.Host) error {
+	_, err := h.exec(ctx, mnode.RestoreDnode{Dnode: n})
+	return err
+}
+
+// SetArbitrator puts another arbitrator into force, which must answer; an empty
+// end point: none. The groups move to it in the background.
+func (h *Host) SetArbitrator(ctx context.Context, endPoint string) error {
+	_, err := h.exec(ctx, mnode.SetArbitrator{EndPoint: endPoint})
+	return err
+}
+
+// AlterReplica says how many data replicas a database shall have. They are made
+// and removed in the background.
+func (h *Host) AlterReplica(ctx context.Context, name string, replica int) error {
+	_, err := h.exec(ctx, mnode.AlterReplica{Name: name, Replica: replica})
 	return err
 }
 

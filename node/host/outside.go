@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -17,8 +19,8 @@ var _ mnode.Outside = outside{}
 
 func (h *Host) masterConfig() mnode.MasterConfig {
 	return mnode.MasterConfig{
-		Self: h.Self(), NumOfMnodes: h.cfg.NumOfMnodes, Arbitrator: h.cfg.Arbitrator,
-		Interval: h.cfg.Interval, Settings: h.cfg.Settings,
+		Self: h.Self(), NumOfMnodes: h.cfg.NumOfMnodes, Interval: h.cfg.Interval, Settings: h.cfg.Settings,
+		OfflineThreshold: h.cfg.OfflineThreshold,
 	}
 }
 
@@ -56,6 +58,22 @@ func (h *Host) serveChange(ctx context.Context, _ id.UUID, g id.Group, body []by
 		return nil, fmt.Errorf("read change of members: %w", err)
 	}
 	return nil, h.groups.ChangeMembers(ctx, g, c)
+}
+
+// Transfer goes the same way.
+func (o outside) Transfer(ctx context.Context, leader id.UUID, g id.Group, to id.Replica) error {
+	if leader == o.Self() {
+		return o.groups.Transfer(ctx, g, to)
+	}
+	_, err := o.try(ctx, leader, g, methodTransfer, binary.LittleEndian.AppendUint64(nil, uint64(to)))
+	return err
+}
+
+func (h *Host) serveTransfer(ctx context.Context, _ id.UUID, g id.Group, body []byte) ([]byte, error) {
+	if len(body) != 8 {
+		return nil, errors.New("read transfer: want 8 bytes")
+	}
+	return nil, h.groups.Transfer(ctx, g, id.Replica(binary.LittleEndian.Uint64(body)))
 }
 
 func (o outside) Push(ctx context.Context, to id.UUID, v *mnode.View) error {

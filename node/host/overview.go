@@ -38,6 +38,9 @@ type DnodeRow struct {
 	Role     string // any, arb
 	Created  time.Time
 	Reason   string // why it is offline
+	// RemovalBlocked says why a host that has been away for longer than
+	// offlineThreshold is still a member; empty: it is not that long.
+	RemovalBlocked string
 	Version  string
 	Copy     bool            // its directory is refused as an old copy
 	Ahead    time.Duration   // of its clock before this host's, as far as a report tells; zero for this host
@@ -83,6 +86,7 @@ type known struct {
 	copy   bool
 	ahead  time.Duration
 	reason string
+	remark mnode.Remark // the master's
 	seen   time.Duration
 }
 
@@ -111,15 +115,13 @@ func (h *Host) Overview() Overview {
 			continue
 		}
 		o.Metadata = row
-		for i, m := range g.Data() {
+		for i, m := range shown(g) {
 			d, _ := v.Dnode(m.Dnode)
 			o.Mnodes = append(o.Mnodes, MnodeRow{ID: d.ID, EndPoint: d.EndPoint, Role: row.Members[i].Role.String(), Created: m.Created, Seen: row.Seen})
 		}
 	}
 	o.Alive = alive(o)
-	if m, err := h.master(); err == nil {
-		o.Tasks = m.Tasks()
-	}
+	_, o.Tasks = h.remarks()
 	return o
 }
 
@@ -142,9 +144,11 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 			}
 		}
 	}
+	remarks, _ := h.remarks()
 	links := h.linked()
 	for _, d := range v.Live() {
 		k := out[d.ID]
+		k.remark = remarks[d.ID]
 		// A report that is a little late is no news, unless the connection is
 		// gone, too.
 		k.ready = k.has && (k.seen <= h.cfg.Interval || links[d.UUID] && k.seen <= 3*h.cfg.Interval)
@@ -156,6 +160,8 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 			k.ready, k.copy, k.reason = false, true, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
 		case k.reason != "":
 			k.ready = false
+		case !k.ready && k.remark.Reason != "":
+			k.reason = k.remark.Reason
 		case !k.ready && !k.has:
 			k.reason = "status not received"
 		case !k.ready:
@@ -170,6 +176,28 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 		out[d.ID] = k
 	}
 	return out
+}
+
+// remarks returns what the mnode master has to add, and what it has not finished:
+// this host's own, or what it was told.
+func (h *Host) remarks() (map[id.Host]mnode.Remark, []mnode.Task) {
+	var list []mnode.Remark
+	var tasks []mnode.Task
+	m := h.meta.Load()
+	leads := false
+	if m != nil {
+		_, leads = m.mnode.Leads()
+	}
+	if leads {
+		list, tasks = m.master.Remarks(), m.master.Tasks()
+	} else if t := h.told.Load(); t != nil && !h.noMaster(time.Now()) {
+		list, tasks = t.answer.Remarks, t.answer.Tasks
+	}
+	out := map[id.Host]mnode.Remark{}
+	for _, r := range list {
+		out[r.Dnode] = r
+	}
+	return out, tasks
 }
 
 // isCopy reports whether this host refuses a directory as an old copy.
@@ -191,6 +219,7 @@ func dnodeRow(d mnode.Dnode, k known) DnodeRow {
 			row.Vnodes++
 		}
 	}
+	row.RemovalBlocked = k.remark.RemovalBlocked
 	if !k.has {
 		row.Seen = -1
 	}
@@ -234,15 +263,29 @@ func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
 	return row
 }
 
+// shown returns the data members of a group, one for each dnode: while a lost
+// replica is being replaced, the new one.
+func shown(g mnode.Group) []mnode.Member {
+	data := g.Data()
+	var out []mnode.Member
+	for i, m := range data {
+		if !slices.ContainsFunc(data[i+1:], func(x mnode.Member) bool { return x.Dnode == m.Dnode }) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // groupRow shows a group. What this host's own replica sees comes first: a
 // change of master shows at once.
 func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 	row := GroupRow{Group: g.ID, Database: g.Database, Status: g.State.String(), Seen: -1}
 	own, here := h.groups.Status(g.ID)
 	leader := own.Leader
-	for _, m := range g.Data() {
+	for _, m := range shown(g) {
 		k := hosts[m.Dnode]
 		line, has := k.report.Group(g.ID)
+		has = has && line.Replica == m.Replica
 		member := MemberRow{Dnode: m.Dnode, Fault: line.Fault}
 		switch {
 		case !k.ready, !has, line.Fault != "", !line.Formed:

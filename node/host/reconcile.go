@@ -216,13 +216,14 @@ func (h *Host) reconcile(ctx context.Context, v *mnode.View, starts chan<- part)
 	if v.Cluster.ID == 0 {
 		return true
 	}
-	ok := h.createMissing(ctx, v, starts)
+	ok := true
+	// First what goes: a group may have another replica of this host by now.
 	for _, x := range h.record.replicas() {
 		if !h.settle(ctx, v, x) {
 			ok = false
 		}
 	}
-	return ok
+	return h.createMissing(ctx, v, starts) && ok
 }
 
 // createMissing makes the replicas that the record of the cluster wants here
@@ -372,7 +373,8 @@ func removeDir(dir string) error {
 }
 
 // applyPeers tells the network whom to keep connections to: every other
-// member, and the arbitrator while any group has it as a member (A39).
+// member, and the arbitrator while any group has it as a member (A39), a former
+// one included.
 func (h *Host) applyPeers(v *mnode.View) {
 	var peers []peer.Peer
 	for _, d := range v.Live() {
@@ -382,6 +384,9 @@ func (h *Host) applyPeers(v *mnode.View) {
 	}
 	if arb := v.Arbitrator; !arb.UUID.IsZero() && arb.EndPoint != "" && v.NeedsArbitrator() {
 		peers = append(peers, peer.Peer{UUID: arb.UUID, Addrs: []string{arb.EndPoint}, Arbitrator: true, Enrolled: enrolled(v)})
+	}
+	for _, arb := range v.Former { // until every group has the new one
+		peers = append(peers, peer.Peer{UUID: arb.UUID, Addrs: []string{arb.EndPoint}, Arbitrator: true, Enrolled: true})
 	}
 	h.net.SetPeers(peers)
 }
