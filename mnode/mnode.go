@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +16,7 @@ import (
 )
 
 // Mnode is this host's replica of the metadata: a consensus.StateMachine that
-// publishes each state as a View. Apply and Restore are called by one goroutine
+// publishes each state as a View. Apply and Install are called by one goroutine
 // at a time; everything else may be called by any.
 type Mnode struct {
 	dir   string
@@ -34,22 +35,36 @@ type Mnode struct {
 
 var _ consensus.StateMachine = (*Mnode)(nil)
 
-// Open reads the last checkpoint in dir, which it makes if there is none. What
-// was applied after it comes again through Apply.
-func Open(dir string, log *slog.Logger) (*Mnode, error) {
+// Open reads the last checkpoint in dir, which it makes if there is none, or the
+// copy of another replica's state that has taken its place. mark is what the log
+// says is durable here (consensus.Stored.Mark), zero for a new replica. What was
+// applied after it comes again through Apply.
+func Open(dir string, mark id.Index, log *slog.Logger) (*Mnode, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open metadata: %w", err)
 	}
+	m := &Mnode{dir: dir, log: log}
 	v, err := load(dir)
 	if err != nil {
 		return nil, err
 	}
-	m := &Mnode{dir: dir, log: log}
+	named, err := m.settle(v.Index, mark)
+	if err != nil {
+		return nil, fmt.Errorf("open metadata: %w", err)
+	}
+	if named {
+		if v, err = load(dir); err != nil {
+			return nil, err
+		}
+	}
 	m.mu.changed = make(chan struct{})
 	m.view.Store(v)
 	m.saved.Store(uint64(v.Index))
 	return m, nil
 }
+
+// Applied is the last entry that the View holds.
+func (m *Mnode) Applied() id.Index { return m.view.Load().Index }
 
 // View returns the newest state that this host has applied. It is immutable.
 func (m *Mnode) View() *View { return m.view.Load() }
@@ -111,39 +126,11 @@ func (m *Mnode) Checkpoint(context.Context) (id.Index, error) {
 	if uint64(v.Index) <= m.saved.Load() {
 		return v.Index, nil
 	}
-	if err := save(m.dir, v); err != nil {
+	if err := save(filepath.Join(m.dir, fileName), v); err != nil {
 		return 0, fmt.Errorf("checkpoint metadata %d: %w", v.Index, err)
 	}
 	m.saved.Store(uint64(v.Index))
 	return v.Index, nil
-}
-
-// Snapshot returns the whole state for a replica that is too far behind.
-func (m *Mnode) Snapshot() (id.Index, []byte, error) {
-	v := m.view.Load()
-	b, err := EncodeView(v)
-	return v.Index, b, err
-}
-
-// Restore replaces the state with another replica's snapshot and makes it
-// durable.
-func (m *Mnode) Restore(index id.Index, snapshot []byte) error {
-	v, err := DecodeView(snapshot)
-	if err != nil {
-		return fmt.Errorf("restore metadata: %w", err)
-	}
-	if v.Index > index {
-		return fmt.Errorf("restore metadata: snapshot of entry %d holds %d", index, v.Index)
-	}
-	if v.Index < m.view.Load().Index {
-		return nil // an old one
-	}
-	if err := save(m.dir, v); err != nil {
-		return fmt.Errorf("restore metadata %d: %w", v.Index, err)
-	}
-	m.saved.Store(uint64(v.Index))
-	m.publish(v)
-	return nil
 }
 
 // LeaderChanged implements consensus.StateMachine.

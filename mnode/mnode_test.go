@@ -137,7 +137,7 @@ func TestUnknownCommandsStopTheReplica(t *testing.T) {
 
 func openTest(t *testing.T, dir string) *Mnode {
 	t.Helper()
-	m, err := Open(dir, slog.New(slog.DiscardHandler))
+	m, err := Open(dir, 0, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,23 +229,8 @@ func TestDamagedCheckpointIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir, slog.New(slog.DiscardHandler)); !errors.Is(err, checkfile.ErrCorrupt) {
+	if _, err := Open(dir, 0, slog.New(slog.DiscardHandler)); !errors.Is(err, checkfile.ErrCorrupt) {
 		t.Errorf("got %v, want ErrCorrupt", err)
-	}
-}
-
-func TestSnapshotMovesTheState(t *testing.T) {
-	from, to := openTest(t, t.TempDir()), openTest(t, t.TempDir())
-	applyAll(t, from, 2, everyCommand()[:3]...)
-	index, b, err := from.Snapshot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := to.Restore(index, b); err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(to.View(), from.View()) {
-		t.Errorf("got %+v, want %+v", to.View(), from.View())
 	}
 }
 

@@ -96,11 +96,11 @@ func load(dir string) (*View, error) {
 	return DecodeView(b)
 }
 
-// save makes v the checkpoint of dir.
-func save(dir string, v *View) error {
+// save makes v the content of a file: a checkpoint, or a finished copy.
+func save(path string, v *View) error {
 	b, err := EncodeView(v)
 	if err != nil {
 		return err
 	}
-	return checkfile.Write(filepath.Join(dir, fileName), fileMagic, b)
+	return checkfile.Write(path, fileMagic, b)
 }

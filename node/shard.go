@@ -15,7 +15,8 @@ import (
 func (n *Node) openShard(s host.Spec) (host.Shard, error) {
 	v, err := vnode.Open(vnode.Config{
 		Dir: s.Dir, Group: s.Group, Cluster: s.Cluster, Precision: precision(s.Options), Keep: keep(s.Options),
-	}, n.groups, time.Now, n.log)
+		Room: n.space.roomForCopy,
+	}, s.Mark, n.groups, time.Now, n.log)
 	if err != nil {
 		return nil, err // not a nil *Vnode in an interface
 	}

@@ -120,6 +120,21 @@ func (s *space) findings(host string) []alarm.Finding {
 	return nil
 }
 
+// roomForCopy says why there is no room for more of a copy of a replica. It ends
+// before the disk is so full that this host would take no more rows: the copy's
+// store wants as much for itself as the rest of a host.
+func (s *space) roomForCopy() error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(s.dir, &fs); err != nil {
+		return nil //nolint:nilerror // see run
+	}
+	free, want := fs.Bavail*uint64(fs.Bsize), wanted(s.replicas())*2
+	if free < want {
+		return fmt.Errorf("disk nearly full: %s free in %s, %s wanted: free space there", mib(free), s.dir, mib(want))
+	}
+	return nil
+}
+
 func (s *space) say(low bool, free uint64) {
 	if !low {
 		s.log.Info("disk has room again: rows are taken", "data_dir", s.dir, "free", mib(free))

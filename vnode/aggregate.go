@@ -27,23 +27,26 @@ const tablesAtOnce = 16
 // groups come in order of their keys. Like Scan it shows what this replica has
 // applied.
 func (v *Vnode) Aggregate(ctx context.Context, req AggregateRequest) ([]Group, error) {
-	if !v.enter() {
-		return nil, ErrClosed
-	}
-	defer v.runs.Done()
-	if !v.settled() {
-		return nil, ErrReplaying
-	}
-	if req.Columns == nil {
-		req.Columns = []string{}
-	}
-	tables, schema, columns, err := v.targets(req.Table, req.Tables, req.Columns)
+	s, err := v.enter()
 	if err != nil {
 		return nil, err
 	}
-	txn := v.db.NewTransaction(false)
+	defer s.leave()
+	if !s.settled() {
+		return nil, ErrReplaying
+	}
+	ctx, done := s.during(ctx)
+	defer done()
+	if req.Columns == nil {
+		req.Columns = []string{}
+	}
+	tables, schema, columns, err := s.targets(req.Table, req.Tables, req.Columns)
+	if err != nil {
+		return nil, err
+	}
+	txn := s.db.NewTransaction(false)
 	defer txn.Discard()
-	span, err := v.visible(txn, req.Range)
+	span, err := s.visible(txn, req.Range)
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +56,7 @@ func (v *Vnode) Aggregate(ctx context.Context, req AggregateRequest) ([]Group, e
 	errs := make([]error, len(parts))
 	var running sync.WaitGroup
 	for i := range parts {
-		a := newAggregation(v, txn, &req, span)
+		a := newAggregation(s, txn, &req, span)
 		a.r.want(schema, columns)
 		parts[i] = a
 		running.Go(func() {
@@ -100,9 +103,9 @@ type aggregation struct {
 	keep    []bool
 }
 
-func newAggregation(v *Vnode, txn *badger.Txn, req *AggregateRequest, span Range) *aggregation {
+func newAggregation(s *state, txn *badger.Txn, req *AggregateRequest, span Range) *aggregation {
 	return &aggregation{
-		req: req, span: span, r: newReader(txn, v.cfg.Cluster),
+		req: req, span: span, r: newReader(txn, s.cfg.Cluster),
 		groups: make(map[string]map[int64]*Window),
 	}
 }

@@ -43,20 +43,21 @@ type outcome struct {
 
 // applier carries one call of Apply.
 type applier struct {
-	v    *Vnode
-	b    *batch
-	at   position
-	head entryHead
-	pos  objectID // of the statement at hand
-	me   version  // its stamp and origin
-	ids  []byte   // record of the ids of the entry at hand
-	last StatementID
+	state *state
+	b     *batch
+	at    position
+	head  entryHead
+	pos   objectID // of the statement at hand
+	me    version  // its stamp and origin
+	ids   []byte   // record of the ids of the entry at hand
+	last  StatementID
 }
 
 // Apply implements consensus.StateMachine. The result of an entry is a
 // []outcome, one for each of its statements.
 func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
-	a := applier{v: v, b: newBatch(v.db), at: v.position()}
+	s := v.current.Load() // Install and Close are not called while it runs
+	a := applier{state: s, b: newBatch(s.db), at: s.position()}
 	defer func() { a.b.discard() }()
 	results := make([]any, len(entries))
 	for i, e := range entries {
@@ -65,7 +66,7 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 		}
 		outcomes, err := a.entry(e)
 		if err != nil {
-			return nil, fmt.Errorf("apply entry %d of group %d: %w", e.Index, v.cfg.Group, err)
+			return nil, fmt.Errorf("apply entry %d of group %d: %w", e.Index, s.cfg.Group, err)
 		}
 		results[i] = outcomes
 	}
@@ -75,11 +76,11 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 	if err := a.commit(); err != nil {
 		return nil, err
 	}
-	v.setPosition(a.at)
+	s.setPosition(a.at)
 	if n := len(entries); n > 0 { // not before it is in the store: see Checkpoint
-		v.replayed.Store(uint64(entries[n-1].Index))
+		s.replayed.Store(uint64(entries[n-1].Index))
 	}
-	v.tidy.wake()
+	s.tidy.wake()
 	return results, nil
 }
 
@@ -98,7 +99,7 @@ func (a *applier) makeRoom(entryBytes int) error {
 	if err := a.commit(); err != nil {
 		return err
 	}
-	a.b = newBatch(a.v.db)
+	a.b = newBatch(a.state.db)
 	return nil
 }
 
@@ -109,7 +110,7 @@ func (a *applier) commit() error {
 		err = a.b.commit()
 	}
 	if err != nil {
-		return fmt.Errorf("apply to group %d: %w", a.v.cfg.Group, err)
+		return fmt.Errorf("apply to group %d: %w", a.state.cfg.Group, err)
 	}
 	return nil
 }
@@ -124,7 +125,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 	}
 	outcomes := make([]outcome, a.head.count)
 	a.ids, a.last = nil, StatementID{}
-	known := a.v.memory.knows(e.Index)
+	known := a.state.memory.knows(e.Index)
 	next := objectID(e.Index) << positionBits
 	for i := range outcomes {
 		kind, who, body := d.statement()
@@ -136,7 +137,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 		a.pos = place
 		a.me = version{stamp: a.head.first + hlc.Stamp(i), origin: a.head.origin}
 		if !who.IsZero() {
-			if r, ok := a.v.memory.seen(who, a.pos, a.head.remember); ok {
+			if r, ok := a.state.memory.seen(who, a.pos, a.head.remember); ok {
 				outcomes[i] = outcome{r.result(), r.fault}
 				continue
 			}
@@ -180,7 +181,7 @@ func (a *applier) remember(place objectID, who StatementID, out outcome) {
 	r := remembered{pos: place, rows: uint32(out.result.Rows), fault: out.fault, extra: out.result.Existed}
 	a.ids = appendRemembered(a.ids, a.last, who, r)
 	a.last = who
-	a.v.memory.add(indexOf(place), a.head.first, who, r)
+	a.state.memory.add(indexOf(place), a.head.first, who, r)
 }
 
 // forgetAtOnce bounds how many old records one Apply deletes.
@@ -189,7 +190,7 @@ const forgetAtOnce = 256
 // forget deletes the records of ids that no entry after the last checkpoint
 // asks for: a replay starts there.
 func (a *applier) forget() error {
-	for _, index := range a.v.memory.forget(id.Index(a.v.forgettable.Load()), forgetAtOnce) {
+	for _, index := range a.state.memory.forget(id.Index(a.state.forgettable.Load()), forgetAtOnce) {
 		key := binary.BigEndian.AppendUint64(append(a.b.key(), keyRemember), uint64(index))
 		if err := a.b.delete(key); err != nil {
 			return err
@@ -262,17 +263,17 @@ func fit(values []sql.Value, tags []sql.Column) bool {
 // that a later statement created. Only a replay may see the grave of what was
 // dropped later: then what the statement does to it has no effect.
 func (a *applier) table(name string) (*Table, *grave) {
-	if t := a.v.catalog.table(name); t != nil && t.id < a.pos {
+	if t := a.state.catalog.table(name); t != nil && t.id < a.pos {
 		return t, nil
 	}
-	return nil, a.v.catalog.grave(name, false, a.pos)
+	return nil, a.state.catalog.grave(name, false, a.pos)
 }
 
 func (a *applier) stable(name string) (*Stable, *grave) {
-	if s := a.v.catalog.stable(name); s != nil && s.id < a.pos {
+	if s := a.state.catalog.stable(name); s != nil && s.id < a.pos {
 		return s, nil
 	}
-	return nil, a.v.catalog.grave(name, true, a.pos)
+	return nil, a.state.catalog.grave(name, true, a.pos)
 }
 
 // taken is why the statement at hand can't create something under a name.
@@ -291,7 +292,7 @@ func (a *applier) taken(name string) fault {
 // came and went. later is who has the name now, zero if nobody.
 func (a *applier) created(name string, stable bool, under, later objectID) (bool, error) {
 	switch {
-	case later == a.pos, a.v.catalog.buried(a.pos):
+	case later == a.pos, a.state.catalog.buried(a.pos):
 		return true, nil
 	case later == 0:
 		return false, nil
@@ -304,7 +305,7 @@ func (a *applier) created(name string, stable bool, under, later objectID) (bool
 // stillborn buries the child that the statement at hand creates of a super
 // table that was dropped later.
 func (a *applier) stillborn(name string, stable *grave) error {
-	if a.taken(name) != faultNone || a.v.catalog.buried(a.pos) {
+	if a.taken(name) != faultNone || a.state.catalog.buried(a.pos) {
 		return nil
 	}
 	return a.bury(&grave{id: a.pos, name: name, under: stable.id, dropped: stable.dropped})
@@ -321,7 +322,7 @@ func (a *applier) createStable(op CreateStable) (outcome, error) {
 		return outcome{fault: fault}, nil
 	}
 	var later objectID
-	if s := a.v.catalog.stable(op.Name); s != nil {
+	if s := a.state.catalog.stable(op.Name); s != nil {
 		later = s.id
 	}
 	if done, err := a.created(op.Name, true, 0, later); done {
@@ -329,7 +330,7 @@ func (a *applier) createStable(op CreateStable) (outcome, error) {
 	}
 	o := object{kind: objectStable, created: a.me.stamp, name: op.Name, schema: newSchema(op.Columns, a.pos), tags: op.Tags}
 	s := newStable(a.pos, &o)
-	a.v.catalog.addStable(s)
+	a.state.catalog.addStable(s)
 	return outcome{}, a.putObject(s.id, appendStable(nil, s))
 }
 
@@ -347,7 +348,7 @@ func (a *applier) createTable(o *object, stable *Stable, ifNotExists bool) (outc
 // if it came and went.
 func (a *applier) newTable(o *object, stable *Stable) (*Table, error) {
 	var later, under objectID
-	old := a.v.catalog.table(o.name)
+	old := a.state.catalog.table(o.name)
 	if old != nil {
 		later = old.id
 	}
@@ -362,7 +363,7 @@ func (a *applier) newTable(o *object, stable *Stable) (*Table, error) {
 	}
 	o.created = a.me.stamp
 	t := newTable(a.pos, o, stable)
-	a.v.catalog.addTable(t)
+	a.state.catalog.addTable(t)
 	return t, a.putObject(t.id, appendTable(nil, t))
 }
 
@@ -377,7 +378,7 @@ func (a *applier) dropTable(op DropTable) (outcome, error) {
 		return outcome{fault: faultNoTable}, nil
 	}
 	g := &grave{id: t.id, name: t.Name, under: t.under(), dropped: a.pos}
-	a.v.catalog.dropTable(t, g)
+	a.state.catalog.dropTable(t, g)
 	return outcome{}, a.bury(g)
 }
 
@@ -394,16 +395,16 @@ func (a *applier) dropStable(op DropStable) (outcome, error) {
 	g := &grave{id: s.id, name: s.Name, stable: true, dropped: a.pos}
 	// The children's own records go in the background: without the super
 	// table's they count for nothing.
-	for _, child := range a.v.catalog.dropStable(s, g) {
-		a.v.tidy.drop(child)
+	for _, child := range a.state.catalog.dropStable(s, g) {
+		a.state.tidy.drop(child)
 	}
 	return outcome{}, a.bury(g)
 }
 
 // bury replaces an object's record by that of its grave.
 func (a *applier) bury(g *grave) error {
-	a.v.catalog.bury(g)
-	a.v.tidy.drop(g)
+	a.state.catalog.bury(g)
+	a.state.tidy.drop(g)
 	if err := a.b.delete(appendObjectKey(a.b.key(), keyObject, g.id)); err != nil {
 		return err
 	}
@@ -413,7 +414,7 @@ func (a *applier) bury(g *grave) error {
 // buryDeeper corrects when something was dropped that a power cut had let come
 // back, and that loading had taken for dropped when its namesake was created.
 func (a *applier) buryDeeper(name string, stable bool) error {
-	for _, g := range a.v.catalog.redrop(name, stable, a.pos) {
+	for _, g := range a.state.catalog.redrop(name, stable, a.pos) {
 		if err := a.bury(g); err != nil {
 			return err
 		}
@@ -535,8 +536,8 @@ func (a *applier) insert(d *decoder) (outcome, error) {
 // rows that were dropped since.
 func (a *applier) target(in *insertTable) (*Table, fault, error) {
 	if in.id != 0 {
-		t := a.v.catalog.tableOf(in.id)
-		if t == nil && !a.v.catalog.buriedAfter(in.id, a.pos) {
+		t := a.state.catalog.tableOf(in.id)
+		if t == nil && !a.state.catalog.buriedAfter(in.id, a.pos) {
 			return nil, faultNoTable, nil
 		}
 		return t, faultNone, nil
@@ -585,8 +586,8 @@ func (a *applier) block(t *Table, in *insertTable, block []byte) (rows int, err 
 			return 0, err
 		}
 	}
-	a.v.tidy.note(t, &h)
-	return h.rows, a.b.set(appendBlockKey(a.b.key(), t.id, h.first, v, a.v.cfg.Cluster), block)
+	a.state.tidy.note(t, &h)
+	return h.rows, a.b.set(appendBlockKey(a.b.key(), t.id, h.first, v, a.state.cfg.Cluster), block)
 }
 
 // spanClass is the power of two that no row of the block lies so far from the

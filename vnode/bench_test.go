@@ -36,7 +36,7 @@ func benchEntries(v *Vnode, from id.Index, at int64, entries, perEntry, tables, 
 // benchVnode is a shard with tables d0 to d(n-1) of a super table.
 func benchVnode(b *testing.B, n int) (*Vnode, *testLog) {
 	l := &testLog{}
-	v, err := Open(testConfig(b.TempDir()), l, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(testConfig(b.TempDir()), 0, l, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}

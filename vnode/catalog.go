@@ -21,7 +21,7 @@ type catalog struct {
 	tables   map[string]*Table
 	byID     map[objectID]*Table
 	stables  map[string]*Stable
-	children map[*Stable]map[objectID]*Table
+	children map[objectID]map[objectID]*Table // by super table
 	// What was dropped is known for as long as a replay may start before it
 	// was: see grave.
 	graves map[string][]*grave
@@ -33,7 +33,7 @@ func newCatalog() *catalog {
 		tables:   make(map[string]*Table),
 		byID:     make(map[objectID]*Table),
 		stables:  make(map[string]*Stable),
-		children: make(map[*Stable]map[objectID]*Table),
+		children: make(map[objectID]map[objectID]*Table),
 		graves:   make(map[string][]*grave),
 		dead:     make(map[objectID]*grave),
 	}
@@ -61,7 +61,7 @@ func (c *catalog) addStable(s *Stable) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stables[s.Name] = s
-	c.children[s] = make(map[objectID]*Table)
+	c.children[s.id] = make(map[objectID]*Table)
 }
 
 func (c *catalog) addTable(t *Table) {
@@ -69,7 +69,7 @@ func (c *catalog) addTable(t *Table) {
 	defer c.mu.Unlock()
 	c.tables[t.Name], c.byID[t.id] = t, t
 	if t.Stable != nil {
-		c.children[t.Stable][t.id] = t
+		c.children[t.Stable.id][t.id] = t
 		t.Stable.children.Add(1)
 	}
 }
@@ -87,7 +87,7 @@ func (c *catalog) dropTableLocked(t *Table) {
 		delete(c.tables, t.Name)
 	}
 	if t.Stable != nil {
-		delete(c.children[t.Stable], t.id)
+		delete(c.children[t.Stable.id], t.id)
 		t.Stable.children.Add(-1)
 	}
 }
@@ -96,13 +96,13 @@ func (c *catalog) dropTableLocked(t *Table) {
 func (c *catalog) dropStable(s *Stable, g *grave) (children []*grave) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, t := range c.children[s] {
+	for _, t := range c.children[s.id] {
 		c.dropTableLocked(t)
 		child := &grave{id: t.id, name: t.Name, under: s.id, dropped: g.dropped}
 		c.buryLocked(child)
 		children = append(children, child)
 	}
-	delete(c.children, s)
+	delete(c.children, s.id)
 	delete(c.stables, s.Name)
 	c.buryLocked(g)
 	return append(children, c.moveChildrenLocked(s.id, g.dropped)...)
@@ -111,7 +111,7 @@ func (c *catalog) dropStable(s *Stable, g *grave) (children []*grave) {
 // childrenOf is the child tables of s in order of id.
 func (c *catalog) childrenOf(s *Stable) []*Table {
 	c.mu.RLock()
-	list := slices.Collect(maps.Values(c.children[s]))
+	list := slices.Collect(maps.Values(c.children[s.id]))
 	c.mu.RUnlock()
 	slices.SortFunc(list, byObject)
 	return list
@@ -129,39 +129,41 @@ func (c *catalog) all() []*Table {
 
 // Table is the table of that name as this replica knows it, nil if it knows
 // none. The caller takes the read barrier (Read) if that matters.
-func (v *Vnode) Table(name string) *Table { return v.catalog.table(name) }
+func (v *Vnode) Table(name string) *Table { return v.current.Load().catalog.table(name) }
 
 // Stable is the super table of that name, or nil.
-func (v *Vnode) Stable(name string) *Stable { return v.catalog.stable(name) }
+func (v *Vnode) Stable(name string) *Stable { return v.current.Load().catalog.stable(name) }
 
 // Tables is all tables that hold rows, by name.
 func (v *Vnode) Tables() []*Table {
-	list := v.catalog.all()
+	list := v.current.Load().catalog.all()
 	slices.SortFunc(list, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
 
 // Children is the child tables of a super table, by name.
 func (v *Vnode) Children(s *Stable) []*Table {
-	list := v.catalog.childrenOf(s)
+	list := v.current.Load().catalog.childrenOf(s)
 	slices.SortFunc(list, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
 
 // Stables is all super tables, by name.
 func (v *Vnode) Stables() []*Stable {
-	v.catalog.mu.RLock()
-	list := slices.Collect(maps.Values(v.catalog.stables))
-	v.catalog.mu.RUnlock()
+	c := v.current.Load().catalog
+	c.mu.RLock()
+	list := slices.Collect(maps.Values(c.stables))
+	c.mu.RUnlock()
 	slices.SortFunc(list, func(a, b *Stable) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
 
 // Counts is how many tables and super tables there are.
 func (v *Vnode) Counts() (tables, stables int) {
-	v.catalog.mu.RLock()
-	defer v.catalog.mu.RUnlock()
-	return len(v.catalog.tables), len(v.catalog.stables)
+	c := v.current.Load().catalog
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.tables), len(c.stables)
 }
 
 // An object's record in the store: docs/format/vnode.md.

@@ -29,14 +29,17 @@ type Digest struct {
 // snapshot: rows, tables and Applied belong together. While the replica is
 // replaying its log it fails with ErrReplaying.
 func (v *Vnode) Digest(ctx context.Context) (Digest, error) {
-	if !v.enter() {
-		return Digest{}, ErrClosed
+	s, err := v.enter()
+	if err != nil {
+		return Digest{}, err
 	}
-	defer v.runs.Done()
-	if !v.settled() {
+	defer s.leave()
+	if !s.settled() {
 		return Digest{}, ErrReplaying
 	}
-	txn := v.db.NewTransaction(false)
+	ctx, done := s.during(ctx)
+	defer done()
+	txn := s.db.NewTransaction(false)
 	defer txn.Discard()
 	p, err := readPosition(txn)
 	if err != nil {
@@ -46,19 +49,19 @@ func (v *Vnode) Digest(ctx context.Context) (Digest, error) {
 	if err != nil {
 		return Digest{}, err
 	}
-	s, err := v.newScan(ctx, txn, &ScanRequest{}, nil)
+	rows, err := s.newScan(ctx, txn, &ScanRequest{}, nil)
 	if err != nil {
 		return Digest{}, err
 	}
-	defer s.close()
+	defer rows.close()
 	d := digester{hash: sha256.New()}
 	list := tables.all()
 	slices.SortFunc(list, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
 	for _, t := range list {
 		schema := t.Schema()
 		d.table(t, schema)
-		s.r.want(schema, schema.liveColumns())
-		err := s.forward(t, s.span, func(r run) error {
+		rows.r.want(schema, schema.liveColumns())
+		err := rows.forward(t, rows.span, func(r run) error {
 			d.rows(r.block.rows, r.lo, r.hi)
 			return nil
 		})

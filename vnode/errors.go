@@ -29,6 +29,9 @@ var (
 	ErrReplaying = errors.New("replica is still replaying its log")
 	// ErrClosed means that the replica was closed. Nothing was proposed.
 	ErrClosed = errors.New("replica closed")
+	// ErrReplaced means that the replica's state was replaced by a copy of another
+	// one's while it was read. Repeat it; it is an ErrReplaying.
+	ErrReplaced = fmt.Errorf("state was replaced while it was read: %w", ErrReplaying)
 	// ErrCorrupt means that stored or received bytes are not what this version
 	// writes.
 	ErrCorrupt = errors.New("corrupt data")

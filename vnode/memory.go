@@ -69,7 +69,7 @@ func (m *memory) seen(who StatementID, pos objectID, from id.Index) (remembered,
 // Outcome is the result of a statement that this replica has applied lately
 // (R46), if it was carried out.
 func (v *Vnode) Outcome(who StatementID) (Result, bool) {
-	r, ok := v.memory.seen(who, math.MaxUint64, 0)
+	r, ok := v.current.Load().memory.seen(who, math.MaxUint64, 0)
 	return r.result(), ok && r.fault == faultNone
 }
 

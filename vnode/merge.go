@@ -10,13 +10,14 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 )
 
 // merge replaces neighbouring small blocks of a table by large ones.
 func (y *tidy) merge(ctx context.Context, of objectID) error {
 	from, reach := y.begin(of)
-	t := y.v.catalog.tableOf(of)
+	t := y.state.catalog.tableOf(of)
 	if t == nil || from == math.MaxInt64 {
 		return nil
 	}
@@ -27,10 +28,10 @@ func (y *tidy) merge(ctx context.Context, of objectID) error {
 		// passes over one by one.
 		start = spanStart(from, t.span.Load())
 	}
-	txn := y.v.db.NewTransaction(false)
+	txn := y.state.db.NewTransaction(false)
 	defer txn.Discard()
 	m := merger{
-		y: y, t: t, schema: t.Schema(), r: newReader(txn, y.v.cfg.Cluster),
+		y: y, t: t, schema: t.Schema(), r: newReader(txn, y.state.cfg.Cluster),
 		left: math.MaxInt64, reach: math.MinInt64,
 	}
 	defer m.r.close()
@@ -83,7 +84,7 @@ func (m *merger) take(c *cursor) error {
 	small := c.head.rows < smallRows
 	overlaps := len(m.group) > 0 && c.head.first <= m.last
 	full := m.rows+c.head.rows > mergeRows || m.bytes+len(c.raw) > mergeBytes ||
-		len(m.group) > 0 && c.head.first-m.group[0].head.first > m.y.v.maxSpan()
+		len(m.group) > 0 && c.head.first-m.group[0].head.first > m.y.state.cfg.maxSpan()
 	if full || !small && !overlaps {
 		if err := m.finish(); err != nil {
 			return err
@@ -133,7 +134,7 @@ func (m *merger) finish() error {
 	}
 	keys := make([][]byte, len(group))
 	for i, c := range group {
-		keys[i] = c.storeKey(m.t.id, m.y.v)
+		keys[i] = c.storeKey(m.t.id, m.y.state.cfg.Cluster)
 	}
 	rows, stamps, err := m.collect(group)
 	if err != nil {
@@ -152,11 +153,11 @@ func (m *merger) leave(h *blockHead) {
 }
 
 // storeKey is the key under which a block was found.
-func (c *cursor) storeKey(table objectID, v *Vnode) []byte {
+func (c *cursor) storeKey(table objectID, local id.Cluster) []byte {
 	if c.key.kind == blockMerged {
 		return appendMergedKey(nil, table, c.key.first, c.key.random)
 	}
-	return appendBlockKey(nil, table, c.key.first, c.key.version, v.cfg.Cluster)
+	return appendBlockKey(nil, table, c.key.first, c.key.version, local)
 }
 
 // collect is the rows of a group that exist, with their stamps.
@@ -193,9 +194,9 @@ func (m *merger) collect(group []*cursor) (*sql.Rows, *rowStamps, error) {
 // replace writes rows as merged blocks in place of those with these keys, in
 // one transaction: whatever a power cut leaves, it leaves either.
 func (m *merger) replace(keys [][]byte, rows *sql.Rows, stamps *rowStamps) error {
-	txn := m.y.v.db.NewTransaction(true)
+	txn := m.y.state.db.NewTransaction(true)
 	defer txn.Discard()
-	cuts := m.y.v.cuts(rows)
+	cuts := m.y.state.cfg.cuts(rows)
 	for i := 1; i < len(cuts); i++ {
 		from, to := cuts[i-1], cuts[i]
 		part := rowStamps{stamps: stamps.stamps[from:to], origins: stamps.origins[from:to]}
@@ -219,7 +220,7 @@ func (m *merger) replace(keys [][]byte, rows *sql.Rows, stamps *rowStamps) error
 			return skipTooBig(err)
 		}
 	}
-	if m.y.v.catalog.tableOf(m.t.id) != m.t {
+	if m.y.state.catalog.tableOf(m.t.id) != m.t {
 		return nil
 	}
 	if err := txn.Commit(); err != nil {

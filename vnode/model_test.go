@@ -351,14 +351,14 @@ func (g *generator) checkAggregate(v *Vnode, name string, span Range) {
 // mergeAll merges every table, whether it is due or not.
 func mergeAll(t testing.TB, v *Vnode) {
 	t.Helper()
-	if !v.settled() {
+	if !v.current.Load().settled() {
 		return
 	}
-	if err := v.tidy.work(context.Background()); err != nil {
+	if err := v.current.Load().tidy.work(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	for _, table := range v.catalog.all() {
-		if err := v.tidy.merge(context.Background(), table.id); err != nil {
+	for _, table := range v.current.Load().catalog.all() {
+		if err := v.current.Load().tidy.merge(context.Background(), table.id); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -411,6 +411,7 @@ func TestModel(t *testing.T) {
 			g.check(follower)
 			for range 3 {
 				testHole(t, g, l.entries, want)
+				testCopy(t, g, l.entries, want)
 			}
 		})
 	}
@@ -446,21 +447,21 @@ func testHole(t *testing.T, g *generator, entries []consensus.Entry, want Digest
 		}
 	}
 	feed(t, g.rng, v, entries[cuts[0]:cuts[1]])
-	a := applier{v: v, b: newBatch(v.db), at: v.position()}
+	a := applier{state: v.current.Load(), b: newBatch(v.current.Load().db), at: v.position()}
 	for _, e := range entries[cuts[1]:cuts[2]] {
 		if _, err := a.entry(e); err != nil {
 			t.Fatal(err)
 		}
 	}
 	a.b.discard() // lost
-	v.setPosition(a.at)
+	v.current.Load().setPosition(a.at)
 	feed(t, g.rng, v, entries[cuts[2]:cuts[3]])
 	// The mark that Close leaves would say that all is well.
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
 	v = openTest(t, cfg, nil)
-	v.whole = false
+	v.current.Load().whole = false
 	if cuts[3] > cuts[2] {
 		if _, err := v.Digest(t.Context()); !errors.Is(err, ErrReplaying) {
 			t.Errorf("digest of a store with holes: got %v, want %v", err, ErrReplaying)
@@ -489,7 +490,7 @@ func TestCheckpointSurvivesACopy(t *testing.T) {
 	if err := os.CopyFS(copied, os.DirFS(v.cfg.Dir)); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(copied, "LOCK")); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.Remove(filepath.Join(copied, filepath.Base(v.current.Load().dir), "LOCK")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 	cfg := v.cfg

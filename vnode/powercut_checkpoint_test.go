@@ -56,13 +56,13 @@ func TestPowerCutAtCheckpoint(t *testing.T) {
 // cutOwnPower applies entries until a memtable is full, reaches a checkpoint,
 // says so and cuts the power at once. It does not return.
 func cutOwnPower(t *testing.T, dir string) {
-	v, err := Open(testConfig(dir), nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(testConfig(dir), 0, nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for index := id.Index(1); ; index++ {
 		applyCuts(t, v, index, index)
-		logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+		logs, err := filepath.Glob(filepath.Join(v.current.Load().dir, "*.mem"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,7 +66,7 @@ func cutEntry(index id.Index) consensus.Entry {
 // runUntilCut applies entries, with the tidy worker beside, and says which
 // checkpoints it has reached, until somebody ends the process.
 func runUntilCut(t *testing.T, dir string) {
-	v, err := Open(testConfig(dir), nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(testConfig(dir), 0, nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func replayAfterCut(t *testing.T, image, mount string, at id.Index, reference *V
 	t.Helper()
 	command(t, "mount", "-o", "loop", image, mount)
 	defer func() { command(t, "umount", mount) }()
-	v, err := Open(testConfig(filepath.Join(mount, "v")), nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(testConfig(filepath.Join(mount, "v")), 0, nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,10 +192,10 @@ func replayAfterCut(t *testing.T, image, mount string, at id.Index, reference *V
 			t.Error(err)
 		}
 	}()
-	if v.floor < at {
-		t.Errorf("checkpoint %d was reached, only %d is there", at, v.floor)
+	if v.current.Load().floor < at {
+		t.Errorf("checkpoint %d was reached, only %d is there", at, v.current.Load().floor)
 	}
-	end := max(v.floor, at) + 20
+	end := max(v.current.Load().floor, at) + 20
 	for index := at + 1; index <= end; index++ {
 		if _, err := v.Apply([]consensus.Entry{cutEntry(index)}); err != nil {
 			t.Fatal(err)
@@ -219,5 +219,5 @@ func replayAfterCut(t *testing.T, image, mount string, at id.Index, reference *V
 	if want := mustDigest(t, reference); got != want {
 		t.Errorf("replayed from %d to %d: %+v, want %+v", at, end, got, want)
 	}
-	t.Logf("checkpoint %d, applied %d, compared at %d: %d rows", at, v.floor, end, got.Rows)
+	t.Logf("checkpoint %d, applied %d, compared at %d: %d rows", at, v.current.Load().floor, end, got.Rows)
 }

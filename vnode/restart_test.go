@@ -26,7 +26,7 @@ func TestEmptyStoreFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"00009.mem", "000009.vlog"} {
-		if err := os.WriteFile(filepath.Join(cfg.Dir, name), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(v.current.Load().dir, name), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,14 +54,14 @@ func TestCheckpointOfHalfAReplay(t *testing.T) {
 	if err := v.Close(); err != nil {
 		t.Fatal(err)
 	}
-	forgetMark(t, cfg.Dir)
+	forgetMark(t, v.current.Load().dir)
 	v = openTest(t, cfg, nil)
 	applyCuts(t, v, 1, 4)
 	broken := consensus.Entry{Index: 11, Term: 1, Data: []byte{0xff}}
 	if _, err := v.Apply([]consensus.Entry{cutEntry(5), cutEntry(10), broken}); err == nil {
 		t.Fatal("a broken entry was applied")
 	}
-	if v.settled() {
+	if v.current.Load().settled() {
 		t.Error("the replica takes itself for replayed")
 	}
 	if n, err := v.Checkpoint(context.Background()); n != 4 || err != nil {

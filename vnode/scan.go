@@ -17,13 +17,13 @@ var errEnough = errors.New("enough rows")
 
 // targets is the tables that a request is about and the columns that it wants
 // of them.
-func (v *Vnode) targets(name string, pick func(*Table) bool, columns []string) ([]*Table, *Schema, []Column, error) {
+func (s *state) targets(name string, pick func(*Table) bool, columns []string) ([]*Table, *Schema, []Column, error) {
 	var tables []*Table
 	var schema *Schema
-	if t := v.Table(name); t != nil {
+	if t := s.catalog.table(name); t != nil {
 		tables, schema = []*Table{t}, t.Schema()
-	} else if s := v.Stable(name); s != nil {
-		tables, schema = v.catalog.childrenOf(s), s.Schema()
+	} else if st := s.catalog.stable(name); st != nil {
+		tables, schema = s.catalog.childrenOf(st), st.Schema()
 	} else {
 		return nil, nil, nil, fmt.Errorf("%w: %s", ErrNoTable, name)
 	}
@@ -47,21 +47,24 @@ func (v *Vnode) targets(name string, pick func(*Table) bool, columns []string) (
 // replica has applied; take the read barrier first (Read) for more. Its memory
 // does not grow with the number of rows.
 func (v *Vnode) Scan(ctx context.Context, req ScanRequest, yield Yield) error {
-	if !v.enter() {
-		return ErrClosed
+	on, err := v.enter()
+	if err != nil {
+		return err
 	}
-	defer v.runs.Done()
-	if !v.settled() {
+	defer on.leave()
+	if !on.settled() {
 		return ErrReplaying
 	}
-	tables, schema, columns, err := v.targets(req.Table, req.Tables, req.Columns)
+	ctx, done := on.during(ctx)
+	defer done()
+	tables, schema, columns, err := on.targets(req.Table, req.Tables, req.Columns)
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(tables, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
-	txn := v.db.NewTransaction(false)
+	txn := on.db.NewTransaction(false)
 	defer txn.Discard()
-	s, err := v.newScan(ctx, txn, &req, yield)
+	s, err := on.newScan(ctx, txn, &req, yield)
 	if err != nil {
 		return err
 	}
@@ -89,7 +92,7 @@ func (v *Vnode) Scan(ctx context.Context, req ScanRequest, yield Yield) error {
 type scan struct {
 	ctx   context.Context //nolint:containedctx // as long as the call that carries it
 	txn   *badger.Txn
-	v     *Vnode
+	state *state
 	req   *ScanRequest
 	r     *reader
 	back  *badger.Iterator // against the order of time; nil until needed
@@ -103,23 +106,23 @@ type scan struct {
 	keep  []bool
 }
 
-func (v *Vnode) newScan(ctx context.Context, txn *badger.Txn, req *ScanRequest, yield Yield) (*scan, error) {
-	span, err := v.visible(txn, req.Range)
+func (s *state) newScan(ctx context.Context, txn *badger.Txn, req *ScanRequest, yield Yield) (*scan, error) {
+	span, err := s.visible(txn, req.Range)
 	if err != nil {
 		return nil, err
 	}
-	r := newReader(txn, v.cfg.Cluster)
-	return &scan{ctx: ctx, txn: txn, v: v, req: req, r: r, span: span, yield: yield}, nil
+	r := newReader(txn, s.cfg.Cluster)
+	return &scan{ctx: ctx, txn: txn, state: s, req: req, r: r, span: span, yield: yield}, nil
 }
 
 // visible is r without what is no longer kept at the moment of the view.
-func (v *Vnode) visible(txn *badger.Txn, r Range) (Range, error) {
+func (s *state) visible(txn *badger.Txn, r Range) (Range, error) {
 	p, err := readPosition(txn)
 	if err != nil {
 		return r, err
 	}
 	r = r.whole()
-	r.From = max(r.From, v.oldest(p.stamp))
+	r.From = max(r.From, s.cfg.oldest(p.stamp))
 	return r, nil
 }
 
@@ -334,7 +337,7 @@ func (s *scan) lastBlock(t *Table, to int64) (first int64, ok bool, err error) {
 	if !s.back.Valid() {
 		return 0, false, nil
 	}
-	key, err := parseBlockKey(s.back.Item().Key(), s.v.cfg.Cluster)
+	key, err := parseBlockKey(s.back.Item().Key(), s.state.cfg.Cluster)
 	if err != nil || key.table != t.id {
 		return 0, false, err
 	}

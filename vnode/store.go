@@ -130,6 +130,20 @@ func syncStore(dir string) error {
 	return syncFile(dir)
 }
 
+// syncFiles makes a store that nobody has open survive a power cut as it is.
+func syncFiles(dir string) error {
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("list store: %w", err)
+	}
+	for _, name := range names {
+		if err := syncFile(filepath.Join(dir, name.Name())); err != nil {
+			return fmt.Errorf("sync store: %w", err)
+		}
+	}
+	return syncFile(dir)
+}
+
 func syncFile(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

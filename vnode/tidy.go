@@ -33,7 +33,7 @@ const (
 //
 // It is the only one that removes blocks.
 type tidy struct {
-	v     *Vnode
+	state *state
 	token chan struct{} // holds a token while there may be something to do
 
 	mu struct {
@@ -49,8 +49,8 @@ type tidy struct {
 	surveyed bool
 }
 
-func newTidy(v *Vnode) *tidy {
-	t := &tidy{v: v, token: make(chan struct{}, 1)}
+func newTidy(s *state) *tidy {
+	t := &tidy{state: s, token: make(chan struct{}, 1)}
 	t.mu.cleaned = make(map[objectID]*grave)
 	t.mu.small = make(map[objectID]*smallBlocks)
 	return t
@@ -162,16 +162,16 @@ func (y *tidy) run(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case err != nil && !failing:
-			y.v.log.Warn("background work fails", "err", err)
+			y.state.log.Warn("background work fails", "err", err)
 		case err == nil && failing:
-			y.v.log.Info("background work goes on")
+			y.state.log.Info("background work goes on")
 		}
 		failing = err != nil
 	}
 }
 
 func (y *tidy) work(ctx context.Context) error {
-	if !y.v.settled() {
+	if !y.state.settled() {
 		return nil // what looks dropped may only be missing; Apply wakes us again
 	}
 	if !y.surveyed {
@@ -212,16 +212,16 @@ func (y *tidy) work(ctx context.Context) error {
 
 // survey notes the blocks that a former run left.
 func (y *tidy) survey(ctx context.Context) error {
-	txn := y.v.db.NewTransaction(false)
+	txn := y.state.db.NewTransaction(false)
 	defer txn.Discard()
 	var t *Table
 	return walk(txn, []byte{keyBlock}, func(key, value []byte) error {
-		k, err := parseBlockKey(key, y.v.cfg.Cluster)
+		k, err := parseBlockKey(key, y.state.cfg.Cluster)
 		if err != nil {
 			return err
 		}
 		if t == nil || t.id != k.table {
-			t = y.v.catalog.tableOf(k.table)
+			t = y.state.catalog.tableOf(k.table)
 		}
 		h, err := parseHead(value)
 		if err == nil && t != nil {
@@ -233,12 +233,12 @@ func (y *tidy) survey(ctx context.Context) error {
 
 // clean removes what is left of a dropped object but its grave.
 func (y *tidy) clean(ctx context.Context, g *grave) error {
-	if y.v.catalog.tableOf(g.id) != nil {
+	if y.state.catalog.tableOf(g.id) != nil {
 		return nil // its super table was missing; the replay has made it again
 	}
 	// A child of a dropped super table still has its record. It gives way to
 	// the grave, so that the blocks are found again whatever a power cut leaves.
-	b := newBatch(y.v.db)
+	b := newBatch(y.state.db)
 	defer b.discard()
 	if err := b.delete(appendObjectKey(nil, keyObject, g.id)); err != nil {
 		return err
@@ -272,7 +272,7 @@ func (y *tidy) clean(ctx context.Context, g *grave) error {
 
 // keys is up to deleteAtOnce keys with a prefix that pick, unless nil, wants.
 func (y *tidy) keys(prefix []byte, pick func(key, value []byte) (want, more bool)) ([][]byte, error) {
-	txn := y.v.db.NewTransaction(false)
+	txn := y.state.db.NewTransaction(false)
 	defer txn.Discard()
 	var keys [][]byte
 	err := walk(txn, prefix, func(key, value []byte) error {
@@ -298,7 +298,7 @@ func (y *tidy) remove(keys [][]byte) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	b := newBatch(y.v.db)
+	b := newBatch(y.state.db)
 	defer b.discard()
 	for _, key := range keys {
 		if err := b.delete(key); err != nil {
@@ -311,12 +311,12 @@ func (y *tidy) remove(keys [][]byte) error {
 // expire removes blocks that lie wholly before what is kept, once in a
 // hundredth of the time that things are kept.
 func (y *tidy) expire(ctx context.Context) error {
-	oldest := y.v.oldest(y.v.position().stamp)
-	step := int64(y.v.cfg.Keep/y.v.cfg.Precision.Unit()) / 100
+	oldest := y.state.cfg.oldest(y.state.position().stamp)
+	step := int64(y.state.cfg.Keep/y.state.cfg.Precision.Unit()) / 100
 	if oldest < y.expired+step && y.expired != 0 {
 		return nil
 	}
-	for _, t := range y.v.catalog.all() {
+	for _, t := range y.state.catalog.all() {
 		for more := true; more; {
 			if err := ctx.Err(); err != nil {
 				return err

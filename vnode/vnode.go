@@ -2,7 +2,6 @@ package vnode
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,8 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/dgraph-io/badger/v4"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/hlc"
@@ -43,6 +40,11 @@ type Config struct {
 	// QueueBytes bounds the statements that wait to be proposed; more are
 	// refused with consensus.ErrBusy. Default 64 MiB.
 	QueueBytes int
+	// Room says why there is no room on the disk for more of a copy, nil if
+	// there is. It is asked for every megabyte: the stores map their files into
+	// memory, so a full disk would not be an error but the end of the process.
+	// Nil: there always is.
+	Room func() error
 }
 
 // DefaultKeep is how long rows are kept unless the database says otherwise.
@@ -70,42 +72,41 @@ func (c Config) Check() error {
 // host that applies its log, and Close (or lets the host do so) when that has
 // stopped.
 //
+// What it holds is its state. A copy of another replica's (Receive, Install)
+// takes the place of the old one as a whole: who reads goes on with the one that
+// it began with until that ends, and fails then.
+//
 // Lock order: none of the locks of its parts is held while another is taken.
 type Vnode struct {
-	cfg   Config
-	rep   Replicator
-	now   func() time.Time
-	log   *slog.Logger
-	db    *badger.DB
-	floor id.Index // applied when the store was opened
-	whole bool     // the store was closed well: nothing below floor is missing
-
-	catalog *catalog // written by Apply
-	memory  *memory  // written by Apply
+	cfg     Config
+	rep     Replicator
+	now     func() time.Time
+	log     *slog.Logger
 	batcher *batcher
-	tidy    *tidy
+	home    *home
 
-	// applied is written by Apply, and read by everybody.
-	applied  atomic.Pointer[position]
-	replayed atomic.Uint64 // last index that Apply has put into the store since Open
-	// checkpointed is the last checkpoint; written by Checkpoint.
-	checkpointed atomic.Pointer[position]
-	// forgettable is from which entry on ids had to be known at the checkpoint
-	// before the last; written by Checkpoint, read by Apply.
-	forgettable atomic.Uint64
+	current   atomic.Pointer[state] // replaced by Install
+	receiving atomic.Bool           // a copy is open
 
 	stop    context.CancelFunc // ends what runs for this replica
 	stopped context.Context
-	runs    sync.WaitGroup // Run and the readers, which Close waits for
-	closing struct {
+	runs    sync.WaitGroup // Run, which Close waits for
+	mu      struct {
 		sync.Mutex
-		done bool
+		closed bool
+		// ended is the states that were replaced and are still open: Run closes
+		// them once nobody uses them.
+		ended []*state
 	}
+	sweep chan struct{} // holds a token while there may be a state to close or remove
 }
 
-// Open opens the replica in cfg.Dir, making it if there is none. now is the wall
-// clock of this host; the log says how the store's own messages are handed on.
-func Open(cfg Config, rep Replicator, now func() time.Time, log *slog.Logger) (*Vnode, error) {
+// Open opens the replica in cfg.Dir, making it if there is none. mark is what
+// the log of the group says is durable here (consensus.Stored.Mark), zero for a
+// new replica: it decides whether a copy that was finished just before the last
+// stop has become the state. now is the wall clock of this host; the log says
+// how the store's own messages are handed on.
+func Open(cfg Config, mark id.Index, rep Replicator, now func() time.Time, log *slog.Logger) (*Vnode, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
@@ -115,81 +116,25 @@ func Open(cfg Config, rep Replicator, now func() time.Time, log *slog.Logger) (*
 	if cfg.QueueBytes == 0 {
 		cfg.QueueBytes = 64 << 20
 	}
-	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+	log = log.With("group", cfg.Group)
+	home, start, err := openHome(cfg.Dir, mark)
+	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	log = log.With("group", cfg.Group)
-	db, err := openStore(cfg.Dir, log)
+	v := &Vnode{cfg: cfg, rep: rep, now: now, log: log, home: home, sweep: make(chan struct{}, 1)}
+	first, err := v.openState(start)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	v := &Vnode{cfg: cfg, rep: rep, now: now, log: log, db: db, memory: newMemory()}
+	v.current.Store(first)
 	v.stopped, v.stop = context.WithCancel(context.Background())
 	v.batcher = newBatcher(v)
-	v.tidy = newTidy(v)
-	if err := v.load(); err != nil {
-		v.stop()
-		return nil, errors.Join(fmt.Errorf("open replica in %s: %w", cfg.Dir, err), db.Close())
-	}
+	v.wakeSweep()
 	return v, nil
 }
 
-// load reads what is kept in memory from the store.
-func (v *Vnode) load() error {
-	txn := v.db.NewTransaction(false)
-	defer txn.Discard()
-	p, err := readPosition(txn)
-	if err != nil {
-		return err
-	}
-	v.applied.Store(&p)
-	v.floor = p.index
-	v.checkpointed.Store(&position{})
-	mark, err := readMark(txn)
-	if err != nil {
-		return err
-	}
-	v.whole = mark == p.index
-	var rest []objectID
-	if v.catalog, rest, err = loadCatalog(txn); err != nil {
-		return err
-	}
-	for _, g := range v.catalog.allGraves() {
-		v.tidy.drop(g)
-	}
-	for _, of := range rest {
-		v.tidy.drop(&grave{id: of, name: fmt.Sprintf("table %d", of)})
-	}
-	err = walk(txn, []byte{keyRemember}, func(key, record []byte) error {
-		return v.memory.load(id.Index(binary.BigEndian.Uint64(key[1:])), record)
-	})
-	if err != nil {
-		return fmt.Errorf("read statement ids: %w", err)
-	}
-	return nil
-}
-
-func readMark(txn *badger.Txn) (id.Index, error) {
-	item, err := txn.Get([]byte{keyMark})
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("read checkpoint: %w", err)
-	}
-	var mark id.Index
-	err = item.Value(func(value []byte) error {
-		d := decoder{src: value}
-		mark = id.Index(d.uint64())
-		return d.end()
-	})
-	return mark, err
-}
-
 // position is how far the log is applied.
-func (v *Vnode) position() position { return *v.applied.Load() }
-
-func (v *Vnode) setPosition(p position) { v.applied.Store(&p) }
+func (v *Vnode) position() position { return v.current.Load().position() }
 
 // Applied is the largest index whose effects this replica holds. After an
 // unclean stop it may lack some below it, until the log has been replayed.
@@ -201,17 +146,16 @@ func (v *Vnode) Group() id.Group { return v.cfg.Group }
 // Precision is the unit of the timestamps.
 func (v *Vnode) Precision() sql.Precision { return v.cfg.Precision }
 
-// settled reports whether the store is what the log makes of it: nothing below
-// Applied is missing, and nothing is being applied a second time.
-func (v *Vnode) settled() bool {
-	replayed := id.Index(v.replayed.Load())
-	return replayed >= v.floor || v.whole && replayed == 0
-}
-
 // Run proposes what Write is given and tidies the store, until ctx ends or the
 // replica is closed.
 func (v *Vnode) Run(ctx context.Context) error {
-	if !v.enter() {
+	v.mu.Lock()
+	closed := v.mu.closed
+	if !closed {
+		v.runs.Add(1)
+	}
+	v.mu.Unlock()
+	if closed {
 		return ErrClosed
 	}
 	defer v.runs.Done()
@@ -220,20 +164,24 @@ func (v *Vnode) Run(ctx context.Context) error {
 	defer context.AfterFunc(v.stopped, cancel)()
 	var parts sync.WaitGroup
 	parts.Go(func() { v.batcher.run(ctx) })
-	parts.Go(func() { v.tidy.run(ctx) })
+	parts.Go(func() { v.tidy(ctx) })
+	parts.Go(func() { v.sweepStates(ctx) })
 	parts.Wait()
 	return context.Cause(ctx)
 }
 
-// enter counts a user of the store, unless it is closed.
-func (v *Vnode) enter() bool {
-	v.closing.Lock()
-	defer v.closing.Unlock()
-	if v.closing.done {
-		return false
+// tidy tidies the current state, and the one after it when it is replaced.
+func (v *Vnode) tidy(ctx context.Context) {
+	for ctx.Err() == nil {
+		s, err := v.enter()
+		if err != nil {
+			return
+		}
+		during, done := s.during(ctx)
+		s.tidy.run(during)
+		done()
+		s.leave()
 	}
-	v.runs.Add(1)
-	return true
 }
 
 // Read returns once this replica has applied everything that was acknowledged
@@ -248,54 +196,25 @@ func (v *Vnode) Read(ctx context.Context) error {
 
 // Checkpoint implements consensus.StateMachine.
 func (v *Vnode) Checkpoint(ctx context.Context) (id.Index, error) {
-	if !v.enter() {
-		return 0, ErrClosed
-	}
-	defer v.runs.Done()
-	return v.checkpoint(ctx)
-}
-
-func (v *Vnode) checkpoint(ctx context.Context) (id.Index, error) {
-	if err := ctx.Err(); err != nil {
+	s, err := v.enter()
+	if err != nil {
 		return 0, err
 	}
-	// What is asked for now, before the sync, is what the sync makes durable.
-	at, before := v.position(), *v.checkpointed.Load()
-	if !v.settled() {
-		// The store reaches at, but with holes.
-		at = position{index: id.Index(v.replayed.Load())}
+	defer s.leave()
+	at, err := s.checkpoint(ctx)
+	if err != nil {
+		return 0, err
 	}
-	gone := v.tidy.gone(before.index)
-	if err := syncStore(v.cfg.Dir); err != nil {
+	// A finished copy that the log has overtaken must be gone before the log
+	// has a mark that it could be taken for.
+	gone, err := v.home.overtake(at)
+	if err != nil {
 		return 0, fmt.Errorf("checkpoint of group %d: %w", v.cfg.Group, err)
 	}
-	b := newBatch(v.db)
-	defer b.discard()
-	if err := b.set([]byte{keyMark}, binary.BigEndian.AppendUint64(nil, uint64(at.index))); err != nil {
-		return 0, err
+	if gone {
+		v.wakeSweep()
 	}
-	for _, g := range gone {
-		if err := b.delete(appendObjectKey(b.key(), keyDropped, g.id)); err != nil {
-			return 0, err
-		}
-	}
-	if err := b.commit(); err != nil {
-		return 0, err
-	}
-	// The mark must last before the log knows of the checkpoint: a log with
-	// nothing to replay could not tell this replica that nothing is missing.
-	if err := syncStore(v.cfg.Dir); err != nil {
-		return 0, fmt.Errorf("mark checkpoint of group %d: %w", v.cfg.Group, err)
-	}
-	v.tidy.forget(gone)
-	for _, g := range gone {
-		v.catalog.forget(g)
-	}
-	// The host may not get to note this index: a replay starts there or at the
-	// one before.
-	v.forgettable.Store(uint64(before.remember))
-	v.checkpointed.Store(&at)
-	return at.index, nil
+	return at, nil
 }
 
 // LeaderChanged implements consensus.StateMachine.
@@ -303,21 +222,29 @@ func (v *Vnode) LeaderChanged(_ id.Term, leader id.UUID, self bool) {
 	v.batcher.leaderChanged(leader, self)
 }
 
-// Close implements consensus.StateMachine: it stops Run, waits for readers and
+// Close implements consensus.StateMachine: it stops Run and those who read, and
 // closes the store. Close may be called twice.
 func (v *Vnode) Close() error {
-	v.closing.Lock()
-	done := v.closing.done
-	v.closing.done = true
-	v.closing.Unlock()
-	if done {
+	v.mu.Lock()
+	if v.mu.closed {
+		v.mu.Unlock()
 		return nil
 	}
+	v.mu.closed = true
+	v.mu.Unlock()
 	v.stop()
 	v.batcher.leaderChanged(id.UUID{}, false)
+	last := v.current.Load()
+	last.end(ErrClosed)
 	v.runs.Wait()
-	_, err := v.checkpoint(context.Background())
-	return errors.Join(err, v.db.Close())
+	<-last.idle
+	_, err := last.checkpoint(context.Background())
+	err = errors.Join(err, last.close())
+	for _, s := range v.mu.ended { // nobody else is left who touches it
+		<-s.idle
+		err = errors.Join(err, s.close())
+	}
+	return err
 }
 
 // Drop closes the replica and removes its directory.
@@ -327,6 +254,6 @@ func (v *Vnode) Drop() error {
 
 // oldest is the smallest timestamp that is kept at a moment of the log. Rows
 // before it do not exist, whether or not they are still in the store.
-func (v *Vnode) oldest(at hlc.Stamp) int64 {
-	return v.cfg.Precision.Of(at.Time().Add(-v.cfg.Keep))
+func (c *Config) oldest(at hlc.Stamp) int64 {
+	return c.Precision.Of(at.Time().Add(-c.Keep))
 }

@@ -65,7 +65,7 @@ func testConfig(dir string) Config {
 // openTest opens a replica that does nothing by itself.
 func openTest(t testing.TB, cfg Config, rep Replicator) *Vnode {
 	t.Helper()
-	v, err := Open(cfg, rep, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(cfg, 0, rep, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +332,7 @@ func TestStatementIDsSurvive(t *testing.T) {
 		}
 	}
 	write(t, v, Note{Key: "k"})
-	if n := len(v.memory.byID); n != 1 {
+	if n := len(v.current.Load().memory.byID); n != 1 {
 		t.Errorf("got %d ids in memory, want 1", n)
 	}
 }
@@ -443,7 +443,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.tidy.work(t.Context()); err != nil {
+	if err := v.current.Load().tidy.work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	after, err := v.Digest(t.Context())
@@ -457,7 +457,7 @@ func TestKeep(t *testing.T) {
 
 func countKeys(t testing.TB, v *Vnode, prefix byte) int {
 	t.Helper()
-	txn := v.db.NewTransaction(false)
+	txn := v.current.Load().db.NewTransaction(false)
 	defer txn.Discard()
 	n := 0
 	if err := walk(txn, []byte{prefix}, func(_, _ []byte) error { n++; return nil }); err != nil {
@@ -482,7 +482,7 @@ func TestDroppedTablesGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	v = openTest(t, cfg, l)
-	if err := v.tidy.work(t.Context()); err != nil {
+	if err := v.current.Load().tidy.work(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := countKeys(t, v, keyBlock) + countKeys(t, v, keyObject); n != 0 {
@@ -496,7 +496,7 @@ func TestDroppedTablesGo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := countKeys(t, v, keyDropped) + len(v.catalog.dead) + len(v.catalog.graves); n != 0 {
+	if n := countKeys(t, v, keyDropped) + len(v.current.Load().catalog.dead) + len(v.current.Load().catalog.graves); n != 0 {
 		t.Errorf("got %d graves after two checkpoints, want none", n)
 	}
 }

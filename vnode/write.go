@@ -286,7 +286,7 @@ func (v *Vnode) appendPart(body []byte, e *encoder, p *part) ([]byte, error) {
 			return nil, err
 		}
 	}
-	cuts := v.cuts(rows)
+	cuts := v.cfg.cuts(rows)
 	p.blocks = len(cuts) - 1
 	body = appendInsertTable(body, &p.insertTable)
 	block := e.block[:0]
@@ -404,7 +404,7 @@ func (v *Vnode) checkTimes(times []int64) error {
 
 // maxSpan bounds how much time a block covers. A scan starts that much before
 // the range that it wants, so an outlier must not make it start years before.
-func (v *Vnode) maxSpan() int64 { return int64(36 * time.Hour / v.cfg.Precision.Unit()) }
+func (cfg *Config) maxSpan() int64 { return int64(36 * time.Hour / cfg.Precision.Unit()) }
 
 // roughBlockBytes is how many bytes of values go into one block. Encoded they
 // are rarely more.
@@ -412,7 +412,7 @@ const roughBlockBytes = maxBlockBytes / 2
 
 // cuts says where rows are cut into blocks: the first element is 0, the last
 // one the number of rows.
-func (v *Vnode) cuts(rows *sql.Rows) []int {
+func (cfg *Config) cuts(rows *sql.Rows) []int {
 	cuts := make([]int, 1, 2)
 	if rows.Len() == 0 {
 		return cuts
@@ -427,7 +427,7 @@ func (v *Vnode) cuts(rows *sql.Rows) []int {
 		}
 	}
 	start, size := 0, 0
-	maxSpan := v.maxSpan()
+	maxSpan := cfg.maxSpan()
 	for i, ts := range rows.Timestamps {
 		more := fixed
 		for _, c := range texts {

@@ -108,6 +108,7 @@ type Spec struct {
 	Cluster  id.Cluster
 	Database string
 	Options  mnode.Options
+	Mark     id.Index // durable here as the log says; zero for a new one
 }
 
 // Host is this host's part in the cluster. Its exported methods may be called

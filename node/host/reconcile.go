@@ -68,7 +68,7 @@ func (h *Host) restartBirth(ctx context.Context, starts chan<- part) {
 
 // attach starts a replica whose state is durable up to mark, as the log says.
 func (h *Host) attach(ctx context.Context, x held, mark id.Index, starts chan<- part) {
-	sm, start, err := h.machine(ctx, x, starts)
+	sm, start, err := h.machine(ctx, x, mark, starts)
 	if err == nil {
 		if err = reaches(sm, mark); err != nil {
 			err = errors.Join(err, sm.Close())
@@ -93,26 +93,21 @@ func (h *Host) attach(ctx context.Context, x held, mark id.Index, starts chan<- 
 // that its directory was lost or is another one, and as the log goes on after
 // mark, nobody would ever see what is missing.
 func reaches(sm consensus.StateMachine, mark id.Index) error {
-	var at id.Index
-	switch sm := sm.(type) {
-	case *mnode.Mnode:
-		at = sm.View().Index
-	case interface{ Applied() id.Index }: // *vnode.Vnode
-		at = sm.Applied()
-	default:
+	applier, ok := sm.(interface{ Applied() id.Index })
+	if !ok {
 		return nil
 	}
-	if at = max(at, 1); at < mark { // entry 1 is the initial record
+	if at := max(applier.Applied(), 1); at < mark { // entry 1 is the initial record
 		return fmt.Errorf("the data reaches entry %d and was durable up to %d: it was lost, the replica must be replaced", at, mark)
 	}
 	return nil
 }
 
-// machine opens the state machine of a replica. start makes it known once its
-// group runs.
-func (h *Host) machine(ctx context.Context, x held, starts chan<- part) (consensus.StateMachine, func(), error) {
+// machine opens the state machine of a replica that is durable up to mark, as
+// the log says. start makes it known once its group runs.
+func (h *Host) machine(ctx context.Context, x held, mark id.Index, starts chan<- part) (consensus.StateMachine, func(), error) {
 	if x.Group == id.Mnode {
-		m, err := mnode.Open(filepath.Join(h.cfg.DataDir, "mnode"), h.log)
+		m, err := mnode.Open(filepath.Join(h.cfg.DataDir, "mnode"), mark, h.log)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -125,7 +120,7 @@ func (h *Host) machine(ctx context.Context, x held, starts chan<- part) (consens
 	}
 	s, err := h.open(Spec{
 		Dir: h.shardDir(x.Group), Group: x.Group, Cluster: h.record.Identity().Cluster,
-		Database: x.Database, Options: x.Options,
+		Database: x.Database, Options: x.Options, Mark: mark,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -277,7 +272,7 @@ func (h *Host) create(ctx context.Context, x held, g mnode.Group, starts chan<- 
 	for _, m := range g.Founders {
 		spec.Members = append(spec.Members, consensus.Member{Replica: m.Replica, UUID: m.UUID, Witness: m.Witness})
 	}
-	sm, start, err := h.machine(ctx, x, starts)
+	sm, start, err := h.machine(ctx, x, 0, starts)
 	if err == nil {
 		err = h.groups.Create(ctx, spec, sm)
 	}

@@ -49,7 +49,7 @@ func (l *lostGroup) Read(context.Context, id.Group) error { return nil }
 func (l *lostGroup) open(t *testing.T) {
 	t.Helper()
 	var err error
-	l.v, err = vnode.Open(vnode.Config{Dir: t.TempDir(), Group: 2, Cluster: 7}, l, time.Now, slog.New(slog.DiscardHandler))
+	l.v, err = vnode.Open(vnode.Config{Dir: t.TempDir(), Group: 2, Cluster: 7}, 0, l, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,279 @@
+package vnode
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/checkfile"
+	"github.com/tarbitrator/tarbitrator/internal/id"
+)
+
+const (
+	// copyCommitBytes is how much of a copy goes into one transaction.
+	copyCommitBytes = 1 << 20
+	// copySyncBytes is after how much a copy notes how far it is: so much is
+	// fetched again after a crash. A sync of a memtable takes some 10 ms.
+	copySyncBytes = 32 << 20
+)
+
+// progressName is the file in a copy that says of what it is, and how far.
+const progressName = "progress"
+
+var progressMagic = checkfile.Magic{'T', 'A', 'R', 'C', 'O', 'P', 'Y', '1'}
+
+// progress says what of a snapshot is in a copy, durably.
+type progress struct {
+	snapshot consensus.SnapshotID
+	index    id.Index
+	after    []byte // every record up to this key
+}
+
+func (p progress) append(dst []byte) []byte {
+	dst = append(dst, p.snapshot[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.index))
+	return appendBytes(dst, p.after)
+}
+
+func parseProgress(src []byte) (progress, error) {
+	d := decoder{src: src}
+	var p progress
+	copy(p.snapshot[:], d.take(len(p.snapshot)))
+	p.index = id.Index(d.uint64())
+	p.after = bytes.Clone(d.bytes())
+	return p, d.end()
+}
+
+// incoming is a copy on its way in: a store of its own, beside that of the
+// current state.
+type incoming struct {
+	v   *Vnode
+	dir string
+	progress
+	db       *badger.DB
+	b        *batch
+	unsynced int   // bytes since the last sync
+	failed   error // it can't go on; Receive may, from the last sync
+}
+
+// Receive implements consensus.Snapshotter.
+func (v *Vnode) Receive(snapshot consensus.SnapshotID, index id.Index) (consensus.Copy, error) {
+	if !v.receiving.CompareAndSwap(false, true) {
+		return nil, fmt.Errorf("receive copy of group %d: another one is open", v.cfg.Group)
+	}
+	c := &incoming{v: v, dir: v.home.copy(), progress: progress{snapshot: snapshot, index: index}}
+	err := c.resume()
+	if errors.Is(err, errNoCopy) {
+		err = c.begin()
+	}
+	if err != nil {
+		v.receiving.Store(false)
+		return nil, fmt.Errorf("receive copy of group %d: %w", v.cfg.Group, err)
+	}
+	c.b = newBatch(c.db)
+	return c, nil
+}
+
+// errNoCopy says that there is nothing that a copy could go on from.
+var errNoCopy = errors.New("no such copy here")
+
+// resume opens the copy where it was left.
+func (c *incoming) resume() error {
+	content, err := checkfile.Read(filepath.Join(c.dir, progressName), progressMagic)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, checkfile.ErrCorrupt) {
+		return errNoCopy
+	}
+	if err != nil {
+		return err
+	}
+	p, err := parseProgress(content)
+	if err != nil || p.snapshot != c.snapshot || p.index != c.index {
+		return errNoCopy
+	}
+	db, err := openStore(c.dir, c.v.log)
+	if err != nil { // nothing that is worth a repair: it is fetched again
+		c.v.log.Warn("copy can't go on and begins again", "index", c.index, "err", err)
+		return errNoCopy
+	}
+	c.db, c.progress = db, p
+	return nil
+}
+
+// begin opens an empty copy in place of what is there.
+func (c *incoming) begin() error {
+	if err := c.v.removeCopy(); err != nil {
+		return err
+	}
+	if err := os.Mkdir(c.dir, 0o700); err != nil {
+		return err
+	}
+	db, err := openStore(c.dir, c.v.log)
+	c.db = db
+	return err
+}
+
+// After implements consensus.Copy.
+func (c *incoming) After() []byte { return c.after }
+
+// Write implements consensus.Copy.
+func (c *incoming) Write(piece, next []byte) error {
+	if c.failed != nil {
+		return c.failed
+	}
+	piece = bytes.Clone(piece) // until the commit
+	err := eachRecord(piece, c.after, c.b.set)
+	if err == nil {
+		c.after = bytes.Clone(next)
+	}
+	if err == nil && c.b.bytes >= copyCommitBytes {
+		err = c.commit()
+	}
+	if err == nil && c.unsynced >= copySyncBytes {
+		err = c.sync()
+	}
+	return c.fail(err)
+}
+
+// fail notes that the copy can't go on, if err says so.
+func (c *incoming) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	c.failed = fmt.Errorf("copy of group %d at entry %d: %w", c.v.cfg.Group, c.index, err)
+	return c.failed
+}
+
+// commit puts what was written into the store.
+func (c *incoming) commit() error {
+	if c.v.cfg.Room != nil {
+		if err := c.v.cfg.Room(); err != nil {
+			return err
+		}
+	}
+	c.unsynced += c.b.bytes
+	if err := c.b.commit(); err != nil {
+		return err
+	}
+	c.b = newBatch(c.db)
+	return nil
+}
+
+// sync makes what is committed last, and notes how far that is.
+func (c *incoming) sync() error {
+	if err := syncStore(c.dir); err != nil {
+		return err
+	}
+	c.unsynced = 0
+	return checkfile.Write(filepath.Join(c.dir, progressName), progressMagic, c.progress.append(nil))
+}
+
+// Finish implements consensus.Copy.
+func (c *incoming) Finish(ctx context.Context, digest []byte) error {
+	err := c.failed
+	if err == nil {
+		err = c.fail(c.complete(ctx, digest))
+	}
+	if ctx.Err() != nil {
+		return err // nothing is wrong with it
+	}
+	if err != nil {
+		err = errors.Join(err, c.closeStore(), c.v.removeCopy())
+	}
+	return err
+}
+
+// complete compares what is in the store with the digest, makes it last, and
+// gives it its name.
+func (c *incoming) complete(ctx context.Context, digest []byte) error {
+	if err := c.commit(); err != nil {
+		return err
+	}
+	if err := c.check(ctx, digest); err != nil {
+		return err
+	}
+	if err := c.sync(); err != nil { // so that a finished copy can be taken up again
+		return err
+	}
+	if err := c.closeStore(); err != nil {
+		return err
+	}
+	if err := syncFiles(c.dir); err != nil {
+		return err
+	}
+	return c.v.home.keep(c.dir, c.index)
+}
+
+// check reads back everything that was written.
+func (c *incoming) check(ctx context.Context, digest []byte) error {
+	txn := c.db.NewTransaction(false)
+	defer txn.Discard()
+	p, err := readPosition(txn)
+	if err != nil {
+		return err
+	}
+	if p.index > c.index {
+		return corruptf("a copy at entry %d holds entry %d", c.index, p.index)
+	}
+	sum := newSummary()
+	for !sum.whole {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		piece, next, err := readPiece(txn, sum.after)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		sum.add(sum.after, piece, next, err)
+	}
+	if got := sum.hash.Sum(nil); !bytes.Equal(got, digest) {
+		return corruptf("the copy has digest %x, the original %x", got, digest)
+	}
+	return nil
+}
+
+// Close implements consensus.Copy.
+func (c *incoming) Close() error {
+	defer c.v.receiving.Store(false)
+	if c.db == nil {
+		return nil
+	}
+	var err error
+	if c.failed == nil {
+		if err = c.commit(); err == nil {
+			err = c.sync()
+		}
+	}
+	if err = errors.Join(err, c.closeStore()); err != nil {
+		return fmt.Errorf("close copy of group %d: %w", c.v.cfg.Group, err)
+	}
+	return nil
+}
+
+func (c *incoming) closeStore() error {
+	if c.db == nil {
+		return nil
+	}
+	c.b.discard()
+	err := c.db.Close()
+	c.db = nil
+	return err
+}
+
+// removeCopy takes away what there is of a copy.
+func (v *Vnode) removeCopy() error {
+	defer v.wakeSweep()
+	err := v.home.discard(v.home.copy())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
