@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -55,14 +56,22 @@ func sqlCommand() *cli.Command {
 
 func statusCommand() *cli.Command {
 	return &cli.Command{
-		Name: "status", Usage: "show the cluster as one host sees it",
-		Flags: hostFlags(),
+		Name: "status", Usage: "show the cluster as one host sees it: who is there, how safe the data is, what to do",
+		Flags: append(hostFlags(), &cli.BoolFlag{Name: "json", Usage: "print it as JSON, for programs"}),
 		Action: func(c *cli.Context) error {
 			config, err := clientConfig(c)
 			if err != nil {
 				return err
 			}
-			return reached(status.Print(c.Context, config, os.Stdout))
+			show := status.Print
+			if c.Bool("json") {
+				show = status.JSON
+			}
+			err = show(c.Context, config, os.Stdout)
+			if errors.Is(err, context.DeadlineExceeded) {
+				return &exitError{exitUnreachable, fmt.Errorf("no answer within %v: %w", config.TryTimeout, err)}
+			}
+			return reached(err)
 		},
 	}
 }

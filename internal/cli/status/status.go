@@ -5,39 +5,55 @@ package status
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/tarbitrator/tarbitrator/client"
-	"github.com/tarbitrator/tarbitrator/internal/cli/shell"
 )
 
-// Print writes the screen.
+// Print writes the screen of the first of the hosts that has one. Without any
+// it returns the best reason: that of a host which answers, if one does.
 func Print(ctx context.Context, config client.Config, out io.Writer) error {
+	s, err := ask(ctx, config)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, Screen(s, paintFor(out)))
+	return err
+}
+
+// JSON writes what the first of the hosts that has a status answers.
+func JSON(ctx context.Context, config client.Config, out io.Writer) error {
+	s, err := ask(ctx, config)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(s)
+}
+
+func ask(ctx context.Context, config client.Config) (*client.Status, error) {
 	c, err := client.New(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer c.Close()
-	alive, err := c.Query(ctx, "SHOW CLUSTER ALIVE")
-	if err != nil {
-		return err
-	}
-	state := map[string]string{"0": "not available", "1": "fully available", "2": "partly available"}[alive.Text(0, 0)]
-	fmt.Fprintf(out, "cluster: %s\n\n", state)
-	for _, screen := range []struct{ title, statement string }{
-		{"hosts", "SHOW DNODES"}, {"metadata", "SHOW MNODES"}, {"groups", "SHOW VGROUPS"},
-	} {
-		rows, err := c.Query(ctx, screen.statement)
-		if err != nil {
-			return err
+	var best error
+	for _, host := range config.EndPoints {
+		s, err := c.Status(ctx, host)
+		if err == nil {
+			return s, nil
 		}
-		if len(rows.Data) == 0 {
-			continue
+		var said *client.Error
+		if errors.As(err, &said) {
+			err = fmt.Errorf("%s says: %w", host, err)
 		}
-		fmt.Fprintln(out, screen.title)
-		shell.Table(out, rows)
-		fmt.Fprintln(out)
+		if best == nil || said != nil && !errors.As(best, new(*client.Error)) {
+			best = err
+		}
 	}
-	return nil
+	return nil, best
 }
