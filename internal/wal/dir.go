@@ -28,6 +28,15 @@ type dirFS string
 
 func (d dirFS) Path(name string) string { return filepath.Join(string(d), name) }
 
+// Room implements Roomy.
+func (d dirFS) Room() (uint64, error) {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(string(d), &fs); err != nil {
+		return 0, fmt.Errorf("ask for the room in %s: %w", string(d), err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil
+}
+
 func (d dirFS) Lock() (io.Closer, error) {
 	f, err := os.OpenFile(d.Path(lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -32,6 +32,14 @@ type FS interface {
 	Path(name string) string
 }
 
+// Roomy is what an FS may offer beside. Without it the log learns that a disk is
+// full by filling it to the last byte, which others on the same disk may not
+// survive.
+type Roomy interface {
+	// Room is how many bytes more the file system takes.
+	Room() (uint64, error)
+}
+
 // FileInfo is one line of FS.List.
 type FileInfo struct {
 	Name string

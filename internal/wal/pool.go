@@ -91,6 +91,8 @@ func (l *Log) Maintain() (did bool, err error) {
 		return true, l.recycle(dead)
 	case dead != nil:
 		return true, l.remove(dead)
+	case missing && l.making == nil && !l.roomForSpare():
+		l.noteNoSpace()
 	case missing:
 		if did, err = l.makeSpare(); did || err != nil {
 			return did, err
@@ -197,10 +199,29 @@ func (l *Log) makeSpare() (bool, error) {
 	if err := l.dropMaking(); err != nil {
 		return false, l.poison(fmt.Errorf("remove a segment that found no space: %w", err))
 	}
-	l.mu.Lock()
-	l.mu.pool.noSpace = true
-	l.mu.Unlock()
+	l.noteNoSpace()
 	return false, nil
+}
+
+func (l *Log) noteNoSpace() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.pool.noSpace = true
+}
+
+// roomForOthers is what a new segment leaves free: whoever else writes to this
+// disk must not meet its end because of us.
+const roomForOthers = 16 << 20
+
+// roomForSpare reports whether to begin with another segment ahead of its use.
+// Where nobody can tell, trying shows.
+func (l *Log) roomForSpare() bool {
+	fs, ok := l.fs.(Roomy)
+	if !ok {
+		return true
+	}
+	room, err := fs.Room()
+	return err != nil || room >= uint64(l.opt.SegmentBytes)+roomForOthers
 }
 
 func (l *Log) fillStep() error {

@@ -143,6 +143,35 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// roomyDisk tells how much room it has, and has more.
+type roomyDisk struct {
+	*waltest.Disk
+	room uint64
+}
+
+func (d *roomyDisk) Room() (uint64, error) { return d.room, nil }
+
+// TestNoSegmentIsBegunWithoutRoom: the log does not fill a disk to the last byte
+// to learn that it is full.
+func TestNoSegmentIsBegunWithoutRoom(t *testing.T) {
+	disk := &roomyDisk{Disk: waltest.NewDisk(1)}
+	l, err := wal.Open(disk, wal.Options{SegmentBytes: 64 << 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	used := disk.Used()
+	maintain(t, l)
+	if now := disk.Used(); now != used || !l.Full() {
+		t.Errorf("without room: %d bytes were written, full: %v, want none and true", now-used, l.Full())
+	}
+	disk.room = 1 << 30
+	maintain(t, l)
+	if now := disk.Used(); now == used || l.Full() {
+		t.Errorf("with room: %d bytes were written, full: %v, want some and false", now-used, l.Full())
+	}
+}
+
 // TestFullAtWrite lets the disk be full when the log itself grows or syncs: that
 // is not a failed disk, and what was appended is written once there is space.
 func TestFullAtWrite(t *testing.T) {
