@@ -14,6 +14,7 @@ import (
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/conf"
+	"github.com/tarbitrator/tarbitrator/internal/membership"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 	"github.com/tarbitrator/tarbitrator/node/api"
 	"github.com/tarbitrator/tarbitrator/node/api/rest"
@@ -54,6 +55,7 @@ type Node struct {
 	refused chan string            // capacity 1: somebody says that it is one
 
 	peers, doors net.Listener
+	gossip       *gossip
 }
 
 // Run runs a host until ctx ends, then hands its groups over and stops. It
@@ -89,6 +91,11 @@ func (n *Node) open() error {
 	if n.doors, err = net.Listen("tcp", c.Listen(c.HTTPPort)); err != nil {
 		return fmt.Errorf("listen for clients on %s (httpPort): %w", c.Listen(c.HTTPPort), err)
 	}
+	ports, err := membership.Listen(c.Listen(c.GossipPort))
+	if err != nil {
+		return err // it names the port and its key
+	}
+	n.gossip = newGossip(c.Config, ports, n.log)
 	if n.record, err = host.OpenRecord(c.DataDir); err != nil {
 		return err
 	}
@@ -110,6 +117,9 @@ func (n *Node) close() {
 	}
 	if n.doors != nil {
 		n.doors.Close()
+	}
+	if n.gossip != nil {
+		n.gossip.ports.Close()
 	}
 	if n.wal != nil {
 		if err := n.wal.Close(); err != nil {
@@ -171,6 +181,7 @@ func (n *Node) start() {
 	n.parts.start("groups", n.groups.Run)
 	n.parts.start("disk space", n.space.run)
 	n.parts.start("host", n.host.Run)
+	n.parts.start("gossip", n.runGossip)
 	n.parts.start("alarms", n.alarms.run)
 	n.parts.start("doors", n.runDoors)
 }
@@ -188,9 +199,10 @@ func (n *Node) newHost() (err error) {
 	n.host, err = host.New(host.Config{
 		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
 		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, OfflineThreshold: c.OfflineThreshold, NewCluster: c.NewCluster, Version: query.Version,
-		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy,
+		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy, Hints: n.gossip,
 		Found: n.ownFindings,
 	}, n.record, n.net, n.groups, n.openShard, n.log)
+	n.net.Handle(callGossip, false, n.gossip.answer)
 	return err
 }
 

@@ -44,7 +44,7 @@ func (n *Node) becomeOldCopy(why string) {
 		n.log.Error("the next start will not know that this directory is an old copy", "err", err)
 	}
 	n.log.Error("this host has stopped: its data directory is an old copy", "text", n.refusal().Error())
-	n.parts.stopOnly("host", "groups")
+	n.parts.stopOnly("gossip", "host", "groups")
 }
 
 // refusal is what clients of an old copy are told; nil: this host serves.
@@ -73,6 +73,7 @@ func (n *Node) linked(r peer.Remote, s peer.LinkState) {
 	if s != peer.LinkUp {
 		n.sightings.LinkLost()
 	}
+	n.gossip.linked(r, s)
 	if n.oldCopy.Load() == nil {
 		n.groups.Linked(r.UUID, consensus.LinkState(s))
 	}

@@ -40,6 +40,7 @@ type Config struct {
 	// Found is what this host finds wrong with itself, for its reports; nil:
 	// nothing ever. It must not wait.
 	Found func() []alarm.Finding
+	Hints Hints // nil: there are none
 	// Settings are the configuration keys that must be equal on all hosts.
 	Settings map[string]string
 }

@@ -155,11 +155,18 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 		if !k.ready && links[d.UUID] { // no master tells, but the host is there
 			k.ready = k.has || h.noMaster(now)
 		}
+		gone := ""
+		if k.has && !(links[d.UUID] && h.noMaster(now)) { // then no report could refute it
+			gone = h.vanished(d.UUID, now.Add(-k.seen))
+			k.ready = k.ready && gone == ""
+		}
 		switch {
 		case h.isCopy(d.UUID):
 			k.ready, k.copy, k.reason = false, true, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
 		case k.reason != "":
 			k.ready = false
+		case gone != "":
+			k.reason = gone
 		case !k.ready && k.remark.Reason != "":
 			k.reason = k.remark.Reason
 		case !k.ready && !k.has:

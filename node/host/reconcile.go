@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
-	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
@@ -195,8 +194,8 @@ func (h *Host) reconcileLoop(ctx context.Context, starts chan<- part) error {
 			} else {
 				saved = v.Index
 			}
-			h.applyPeers(v)
 		}
+		h.applyPeers(v) // the hints may be all that has changed
 		if h.reconcile(ctx, v, starts) {
 			h.done.Store(uint64(v.Index))
 		} else {
@@ -365,25 +364,6 @@ func removeDir(dir string) error {
 		return fmt.Errorf("remove %s: %w", doomed, err)
 	}
 	return nil
-}
-
-// applyPeers tells the network whom to keep connections to: every other
-// member, and the arbitrator while any group has it as a member (A39), a former
-// one included.
-func (h *Host) applyPeers(v *mnode.View) {
-	var peers []peer.Peer
-	for _, d := range v.Live() {
-		if !d.UUID.IsZero() && d.UUID != h.Self() {
-			peers = append(peers, peer.Peer{UUID: d.UUID, Addrs: []string{d.EndPoint}})
-		}
-	}
-	if arb := v.Arbitrator; !arb.UUID.IsZero() && arb.EndPoint != "" && v.NeedsArbitrator() {
-		peers = append(peers, peer.Peer{UUID: arb.UUID, Addrs: []string{arb.EndPoint}, Arbitrator: true, Enrolled: enrolled(v)})
-	}
-	for _, arb := range v.Former { // until every group has the new one
-		peers = append(peers, peer.Peer{UUID: arb.UUID, Addrs: []string{arb.EndPoint}, Arbitrator: true, Enrolled: true})
-	}
-	h.net.SetPeers(peers)
 }
 
 // enrolled reports whether this arbitrator has ever confirmed a record: then it

@@ -52,6 +52,7 @@ type process struct {
 	peer string // where other hosts reach it
 	http string
 	dir  string
+	conf string // file with the configuration, of a data host
 	cmd  *exec.Cmd
 }
 
@@ -71,12 +72,12 @@ func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(
 // for this one to be it.
 func newHost(t *testing.T, first, arbitrator string, more ...string) *process {
 	t.Helper()
-	port, http, dir := freePort(t), freePort(t), t.TempDir()
+	port, http, gossip, dir := freePort(t), freePort(t), freePort(t), t.TempDir()
 	if first == "" {
 		first = local(port)
 	}
 	lines := []string{
-		"firstEp " + first, "fqdn 127.0.0.1", "bind 127.0.0.1", fmt.Sprint("serverPort ", port), fmt.Sprint("httpPort ", http),
+		"firstEp " + first, "fqdn 127.0.0.1", "bind 127.0.0.1", fmt.Sprint("serverPort ", port), fmt.Sprint("httpPort ", http), fmt.Sprint("gossipPort ", gossip),
 		"dataDir " + filepath.Join(dir, "data"), "logDir " + filepath.Join(dir, "log"), "numOfMnodes 2",
 	}
 	if arbitrator != "" {
@@ -88,7 +89,7 @@ func newHost(t *testing.T, first, arbitrator string, more ...string) *process {
 	}
 	return &process{
 		t: t, name: "tnode", args: []string{"start", "-c", config}, log: filepath.Join(dir, "out"),
-		peer: local(port), http: local(http), dir: dir,
+		peer: local(port), http: local(http), dir: dir, conf: config,
 	}
 }
 

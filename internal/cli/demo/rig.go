@@ -47,7 +47,7 @@ func newRig(dir string) (*rig, error) {
 	if _, err := os.Stat(tarbitrator); err != nil {
 		return nil, fmt.Errorf("the demo needs tarbitrator beside tnode: %w", err)
 	}
-	ports, err := freePorts(6)
+	ports, err := freePorts(8)
 	if err != nil {
 		return nil, err
 	}
@@ -62,11 +62,11 @@ func newRig(dir string) (*rig, error) {
 		config := filepath.Join(dir, name+".cfg")
 		h := &process{
 			name: "host " + name, path: tnode, args: []string{"start", "-c", config},
-			listen: at(2 + 2*i), http: at(3 + 2*i), log: filepath.Join(dir, name+".log"),
+			listen: at(2 + 3*i), http: at(3 + 3*i), log: filepath.Join(dir, name+".log"),
 		}
 		r.hosts[i] = h
-		text := fmt.Sprintf("firstEp %s\nfqdn 127.0.0.1\nbind 127.0.0.1\nserverPort %d\nhttpPort %d\narbitrator %s\nnumOfMnodes 2\ndataDir %s\nlogDir %s\n",
-			r.hosts[0].listen, ports[2+2*i], ports[3+2*i], r.arbitrator.listen, filepath.Join(dir, name), filepath.Join(dir, name+"-log"))
+		text := fmt.Sprintf("firstEp %s\nfqdn 127.0.0.1\nbind 127.0.0.1\nserverPort %d\nhttpPort %d\ngossipPort %d\narbitrator %s\nnumOfMnodes 2\ndataDir %s\nlogDir %s\n",
+			r.hosts[0].listen, ports[2+3*i], ports[3+3*i], ports[4+3*i], r.arbitrator.listen, filepath.Join(dir, name), filepath.Join(dir, name+"-log"))
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("write configuration of %s: %w", h.name, err)
 		}
