@@ -15,7 +15,7 @@ demo: build ## a whole pair on this machine, with real failovers, under a minute
 test: ## fast tests: no root, no network, under three minutes
 	$(GO) test ./...
 
-check: build lint test race sim powercut chaos stale ## what CI runs, under twenty minutes
+check: build lint test race sim powercut failovers chaos stale ## what CI runs, under twenty minutes
 
 race: ## the same tests under the race detector
 	$(GO) test -race ./...
@@ -30,6 +30,9 @@ sim: ## seeded simulation: FROM= SEEDS= for a range, else 240 s and every seed t
 powercut: ## cut the power of a real file system under the log and the stores (root)
 	@if [ "$$(id -u)" = 0 ]; then $(GO) test -count=1 -run PowerCut ./internal/wal/... ./vnode/...; \
 	else echo "powercut: skipped, it needs root (loop devices)"; fi
+
+failovers: ## hurt the master in every way, and ask why it switched: ROUNDS= (root)
+	$(GO) test -count=1 ./test/failovers -rig -rounds $(or $(ROUNDS),1)
 
 chaos: build ## break real processes under load; histories, rows and digests are checked: DURATION= (or ROUNDS=) SEED= (root)
 	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos $(if $(ROUNDS),-rounds $(ROUNDS),-for $(or $(DURATION),60s)) $(if $(SEED),-seed $(SEED)); \
@@ -57,4 +60,4 @@ $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	touch $@
 
-.PHONY: help build demo test check race lint sim powercut chaos stale bench
+.PHONY: help build demo test check race lint sim powercut failovers chaos stale bench

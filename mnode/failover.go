@@ -105,6 +105,23 @@ func (f Failover) same(o Failover) bool {
 		f.Boot == o.Boot && f.Told == o.Told
 }
 
+// Times returns when the former master was last well, as far as the new one
+// could tell, and how long after that the campaign and the first write were. A
+// host whose disk hangs is heard all the time: there the disk's last word counts.
+func (f Failover) Times() (well time.Time, detection, firstWrite time.Duration) {
+	well, detection, firstWrite = f.Heard, f.Detection, f.FirstWrite
+	if f.Cause == consensus.CauseDiskHung && !well.IsZero() {
+		well, detection = well.Add(-f.Stood), detection+f.Stood
+		if firstWrite > 0 {
+			firstWrite += f.Stood
+		}
+	}
+	if f.From == 0 {
+		well = time.Time{}
+	}
+	return well, detection, firstWrite
+}
+
 // Info says of a change what the cause alone does not.
 func (f Failover) Info() string {
 	switch f.Cause {

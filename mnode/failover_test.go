@@ -169,3 +169,15 @@ func TestFailoversAreBounded(t *testing.T) {
 		t.Errorf("an old change came back as the newest: %+v", w.last())
 	}
 }
+
+func TestHungDiskCountsFromItsLastWord(t *testing.T) {
+	f := Failover{From: 1, Cause: consensus.CauseDiskHung, Heard: birth, Detection: time.Millisecond, FirstWrite: 5 * time.Millisecond, Stood: 500 * time.Millisecond}
+	well, detection, write := f.Times()
+	if !well.Equal(birth.Add(-f.Stood)) || detection != 501*time.Millisecond || write != 505*time.Millisecond {
+		t.Errorf("got %v, %v, %v", well, detection, write)
+	}
+	f.Cause = consensus.CauseFrozen
+	if _, detection, write = f.Times(); detection != f.Detection || write != f.FirstWrite {
+		t.Errorf("frozen: got %v, %v; silence is measured already", detection, write)
+	}
+}

@@ -14,9 +14,10 @@ func (e *Engine) showFailovers() *Result {
 		column("detection_ms", sql.TypeBigInt), column("vote_ms", sql.TypeBigInt), column("first_write_ms", sql.TypeBigInt),
 		varchar("mode", 12), varchar("info", 256))
 	for _, f := range e.cluster.Failovers() {
+		well, detection, write := f.Times()
 		t.add(milliseconds(f.At), dnodeOrNull(f.From), dnodeOrNull(f.To), text(f.Cause.String()), integer(int64(f.Name.Group)),
-			integer(int64(f.Groups)), milliseconds(f.Heard), integer(f.Detection.Milliseconds()), integer(f.Vote.Milliseconds()),
-			firstWrite(f.FirstWrite), mode(f.Mode), text(f.Info()))
+			integer(int64(f.Groups)), milliseconds(well), integer(detection.Milliseconds()), integer(f.Vote.Milliseconds()),
+			firstWrite(write), mode(f.Mode), text(f.Info()))
 	}
 	return t.result(sql.Millisecond)
 }
