@@ -17,7 +17,6 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/tarbitrator/tarbitrator/arbitrator"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
@@ -247,32 +246,5 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("exit code %d, want %d with %q:\n%s", code, tc.code, tc.want, out)
 			}
 		})
-	}
-}
-
-func TestPrintStatus(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	heard := now.Add(-3 * time.Second)
-	var b strings.Builder
-	printStatus(&b, arbitrator.Status{
-		Identity: "00ff", Address: "[::]:6042", Started: now.Add(-time.Hour), Generation: 12, Disk: "hung for 3s",
-		Counts: arbitrator.Counts{Clusters: 1, Replicas: 2, Tainted: 1},
-		Clusters: []arbitrator.ClusterStatus{{
-			Cluster: 5, Replicas: 2, Tainted: 1, Heard: &heard,
-			Hosts: []arbitrator.HostStatus{{Host: 1, EndPoint: "a:6030", Connected: true}, {Host: 2, EndPoint: "b:6030"}},
-		}},
-	}, now)
-	const want = `arbitrator  00ff
-listens on  [::]:6042, for 1h0m0s
-disk        hung for 3s, generation 12
-serves      1 clusters, 2 replicas (0 retired, 1 tainted)
-
-cluster 5: 2 replicas, heard 3s ago
-  1 tainted: they vote no more until the cluster replaces them
-  dnode 1    a:6030                           connected
-  dnode 2    b:6030                           NOT CONNECTED
-`
-	if b.String() != want {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 }

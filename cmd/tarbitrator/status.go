@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/tarbitrator/tarbitrator/arbitrator"
+	"github.com/tarbitrator/tarbitrator/internal/alarm"
+	"github.com/tarbitrator/tarbitrator/internal/cli/screen"
 )
 
 // status prints what the arbitrator whose HTTP address is addr serves.
@@ -33,37 +36,84 @@ func status(ctx context.Context, w io.Writer, addr string) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&st); err != nil {
 		return cli.Exit(fmt.Errorf("what answers at %s is not an arbitrator: %w", addr, err), exitFailed)
 	}
-	printStatus(w, st, time.Now())
-	return nil
+	_, err = io.WriteString(w, statusScreen(st, time.Now(), screen.PaintFor(w)))
+	return err
 }
 
-func printStatus(w io.Writer, st arbitrator.Status, now time.Time) {
-	fmt.Fprintf(w, "arbitrator  %s\n", st.Identity)
-	fmt.Fprintf(w, "listens on  %s, for %v\n", st.Address, now.Sub(st.Started).Round(time.Second))
-	fmt.Fprintf(w, "disk        %s, generation %d\n", st.Disk, st.Generation)
-	fmt.Fprintf(w, "serves      %d clusters, %d replicas (%d retired, %d tainted)\n",
+// shownClusters bounds the list; those that something is wrong with come first.
+const shownClusters = 20
+
+// statusScreen draws the status on one screen. It is a pure function.
+func statusScreen(st arbitrator.Status, now time.Time, paint screen.Paint) string {
+	p := &screen.Page{Paint: paint}
+	disk := paint.Good(st.Disk)
+	if st.Disk != "ok" {
+		disk = paint.Bad(st.Disk)
+	}
+	p.Printf("arbitrator  %s, up for %s\n", st.Address, screen.Span(now.Sub(st.Started)))
+	p.Printf("directory   %s\n", st.Identity)
+	p.Printf("disk        %s\n", disk)
+	p.Printf("serves      %d clusters with %d records (%d retired, %d tainted)\n",
 		st.Counts.Clusters, st.Counts.Replicas, st.Counts.Retired, st.Counts.Tainted)
 	if len(st.Clusters) == 0 {
-		fmt.Fprintf(w, "\nNo cluster has enrolled yet: set 'arbitrator HOST:PORT' in the hosts' configuration.\n")
+		p.Printf("\nNo cluster has enrolled yet: set 'arbitrator HOST:PORT' in the hosts'\nconfiguration.\n")
 	}
-	for _, c := range st.Clusters {
-		heard := "not heard since this arbitrator started"
-		if c.Heard != nil {
-			heard = fmt.Sprintf("heard %v ago", now.Sub(*c.Heard).Round(time.Second))
+	slices.SortStableFunc(st.Clusters, func(a, b arbitrator.ClusterStatus) int { return wrong(b) - wrong(a) })
+	for _, c := range st.Clusters[:min(len(st.Clusters), shownClusters)] {
+		printCluster(p, c, now)
+	}
+	if more := len(st.Clusters) - shownClusters; more > 0 {
+		p.Printf("\nand %d more clusters, see /status\n", more)
+	}
+	printFindings(p, st.Findings())
+	return p.String()
+}
+
+// wrong counts what is wrong with a cluster.
+func wrong(c arbitrator.ClusterStatus) int {
+	return len(arbitrator.Status{Disk: "ok", Clusters: []arbitrator.ClusterStatus{c}}.Findings())
+}
+
+func printCluster(p *screen.Page, c arbitrator.ClusterStatus, now time.Time) {
+	heard := "not heard since this arbitrator started"
+	if c.Heard != nil {
+		heard = fmt.Sprintf("heard %s ago", screen.Span(now.Sub(*c.Heard)))
+	}
+	p.Printf("\ncluster %d: %d replicas, %s", c.Cluster, c.Replicas, heard)
+	rows := [][]string{}
+	for _, h := range c.Hosts {
+		state := "connected"
+		switch {
+		case h.OldCopy:
+			state = "old copy"
+		case !h.Connected:
+			state = "not connected"
 		}
-		fmt.Fprintf(w, "\ncluster %d: %d replicas, %s\n", c.Cluster, c.Replicas, heard)
-		if c.Tainted > 0 {
-			fmt.Fprintf(w, "  %d tainted: they vote no more until the cluster replaces them\n", c.Tainted)
-		}
-		for _, h := range c.Hosts {
-			state := "connected"
-			switch {
-			case h.OldCopy:
-				state = fmt.Sprintf("OLD COPY: RESTORE DNODE %d", h.Host)
-			case !h.Connected:
-				state = "NOT CONNECTED"
-			}
-			fmt.Fprintf(w, "  dnode %-4d %-32s %s\n", h.Host, h.EndPoint, state)
-		}
+		rows = append(rows, []string{fmt.Sprintf("  dnode %d", h.Host), h.EndPoint, state})
+	}
+	if len(rows) > 0 {
+		p.Table(rows)
+	} else {
+		p.Printf("\n")
+	}
+}
+
+// shownFindings bounds what to do at once: when more than these are wrong the
+// cause is nearer than any of them.
+const shownFindings = 8
+
+func printFindings(p *screen.Page, found []alarm.Finding) {
+	if len(found) == 0 {
+		p.Printf("\nalarms      %s\n", p.Paint.Good("none"))
+		return
+	}
+	p.Printf("\nalarms      %d\n", len(found))
+	for _, f := range found[:min(len(found), shownFindings)] {
+		p.Printf("\n%s %s\n", p.Paint.Bad(string(f.Code)), f.Object)
+		p.Wrapped("  ", f.What)
+		p.Wrapped("  next: ", f.Next)
+	}
+	if more := len(found) - shownFindings; more > 0 {
+		p.Printf("\nand %d more\n", more)
 	}
 }

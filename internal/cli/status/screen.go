@@ -5,69 +5,63 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tarbitrator/tarbitrator/client"
+	"github.com/tarbitrator/tarbitrator/internal/cli/screen"
 )
-
-// width is that of the narrowest terminal that people use. No line is longer,
-// unless a name is.
-const width = 80
 
 // shownDatabases bounds the list; those that are not well are always in it.
 const shownDatabases = 12
 
 // Screen draws a status. It is a pure function: paint decides about colours.
-func Screen(s *client.Status, paint Paint) string {
-	p := &page{paint: paint, at: s.At}
+func Screen(s *client.Status, paint screen.Paint) string {
+	p := &page{at: s.At}
+	p.Paint = paint
 	p.head(s)
 	p.machines(s.Machines)
 	p.databases(s.Databases)
 	p.failovers(s.Failovers)
 	p.alarms(s.Alarms)
-	return p.b.String()
+	return p.String()
 }
 
 // page is a screen that is being drawn.
 type page struct {
-	b     strings.Builder
-	paint Paint
-	at    time.Time
+	screen.Page
+	at time.Time
 }
-
-func (p *page) printf(format string, args ...any) { fmt.Fprintf(&p.b, format, args...) }
 
 // head answers the three questions: does it serve, how safe is the data, what
 // may fail next.
 func (p *page) head(s *client.Status) {
-	p.printf("cluster   %s\n", s.Cluster)
-	p.printf("seen by   dnode %d (%s) at %s\n\n", s.Dnode, s.EndPoint, s.At.Format(time.DateTime))
+	p.Printf("cluster   %s\n", s.Cluster)
+	p.Printf("seen by   dnode %d (%s) at %s\n\n", s.Dnode, s.EndPoint, s.At.Format(time.DateTime))
 	service := map[string]string{
-		"full":   p.paint.good("fully available"),
-		"partly": p.paint.bad("partly available") + ": someone is away, or some of it has no master",
-		"none":   p.paint.bad("not available") + ": no master",
+		"full":   p.Paint.Good("fully available"),
+		"partly": p.Paint.Bad("partly available") + ": someone is away, or some of it has no master",
+		"none":   p.Paint.Bad("not available") + ": no master",
 	}[s.Service]
-	p.printf("service   %s\n", service)
-	p.printf("data      %s\n", p.safety(s))
+	p.Printf("service   %s\n", service)
+	p.Printf("data      %s\n", p.safety(s))
 	if s.Service != "none" {
-		p.field("may fail", mayFail(s.Machines))
+		p.Field("may fail", mayFail(s.Machines))
 	}
 }
 
 func (p *page) safety(s *client.Status) string {
-	since := span(s.At.Sub(s.ModeSince))
+	since := screen.Span(s.At.Sub(s.ModeSince))
 	if s.ModeSince.Sub(s.Started) < 2*time.Second {
 		since = "at least " + since // it was so when this host started
 	}
 	switch s.Mode {
 	case "sync":
-		return p.paint.good("sync") + " for " + since + ": every acknowledged row is on all its replicas"
+		return p.Paint.Good("sync") + " for " + since + ": every acknowledged row is on all its replicas"
 	case "async":
-		return p.paint.bad("async") + " for " + since + ": replicas are away, new rows are not on them"
+		return p.Paint.Bad("async") + " for " + since + ": replicas are away, new rows are not on them"
 	case "sync-recover":
-		return p.paint.bad("sync-recover") + " for " + since + ": a replica catches up"
+		return p.Paint.Bad("sync-recover") + " for " + since + ": a replica catches up"
 	}
-	return p.paint.bad("unknown") + ": something has no master"
+	return p.Paint.Bad("unknown") + ": something has no master"
 }
 
 // mayFail says which machines service could do without now, one at a time.
@@ -111,14 +105,14 @@ func (p *page) machines(machines []client.Machine) {
 		}
 		note := m.Reason
 		if note == "" && m.SeenSeconds > 1 {
-			note = "seen " + span(time.Duration(m.SeenSeconds*float64(time.Second))) + " ago"
+			note = "seen " + screen.Span(time.Duration(m.SeenSeconds*float64(time.Second))) + " ago"
 		}
 		if m.SeenSeconds < 0 && note == "" {
 			note = "never heard of"
 		}
 		rows = append(rows, []string{m.Name, m.EndPoint, m.State, leads, note})
 	}
-	p.table(rows)
+	p.Table(rows)
 }
 
 func (p *page) databases(databases []client.Database) {
@@ -134,9 +128,9 @@ func (p *page) databases(databases []client.Database) {
 		}
 		rows = append(rows, []string{name, fmt.Sprint(d.Replicas), fmt.Sprint(d.Vgroups), master, d.Mode})
 	}
-	p.table(rows)
+	p.Table(rows)
 	if more := len(databases) - shownDatabases; more > 0 {
-		p.printf("and %d more, see SHOW VGROUPS\n", more)
+		p.Printf("and %d more, see SHOW VGROUPS\n", more)
 	}
 }
 
@@ -160,76 +154,18 @@ func (p *page) failovers(list []client.Failover) {
 			fmt.Sprintf("%d ms", f.Milliseconds), f.Cause,
 		})
 	}
-	p.table(rows)
+	p.Table(rows)
 }
 
 func (p *page) alarms(list []client.Alarm) {
 	if len(list) == 0 {
-		p.printf("\nalarms    %s\n", p.paint.good("none"))
+		p.Printf("\nalarms    %s\n", p.Paint.Good("none"))
 		return
 	}
-	p.printf("\nalarms    %d, the most urgent first\n", len(list))
+	p.Printf("\nalarms    %d, the most urgent first\n", len(list))
 	for _, a := range list {
-		p.printf("\n%s %s, %s for %s\n", p.paint.level(a.Level, a.Code), a.Object, a.Level, span(p.at.Sub(a.Since)))
-		p.wrapped("  ", a.What)
-		p.wrapped("  next: ", a.Next)
+		p.Printf("\n%s %s, %s for %s\n", p.Paint.Level(a.Level, a.Code), a.Object, a.Level, screen.Span(p.at.Sub(a.Since)))
+		p.Wrapped("  ", a.What)
+		p.Wrapped("  next: ", a.Next)
 	}
-}
-
-// ---- layout ----
-
-// field prints a name and a text that may need more lines.
-func (p *page) field(name, text string) { p.wrapped(fmt.Sprintf("%-10s", name), text) }
-
-// wrapped prints text after an indent, its further lines below it.
-func (p *page) wrapped(indent, text string) {
-	line := indent
-	for i, word := range strings.Fields(text) {
-		if i > 0 && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
-			p.printf("%s\n", strings.TrimRight(line, " "))
-			line = strings.Repeat(" ", utf8.RuneCountInString(indent)) + word
-			continue
-		}
-		if i > 0 {
-			line += " "
-		}
-		line += word
-	}
-	p.printf("%s\n", strings.TrimRight(line, " "))
-}
-
-// table prints rows in columns; what does not fit of the last one goes below.
-func (p *page) table(rows [][]string) {
-	p.printf("\n")
-	wide := make([]int, len(rows[0]))
-	for _, row := range rows {
-		for i, cell := range row {
-			wide[i] = max(wide[i], utf8.RuneCountInString(cell))
-		}
-	}
-	for _, row := range rows {
-		var line strings.Builder
-		for i, cell := range row[:len(row)-1] {
-			fmt.Fprintf(&line, "%s%s  ", cell, strings.Repeat(" ", wide[i]-utf8.RuneCountInString(cell)))
-		}
-		p.wrapped(line.String(), row[len(row)-1])
-	}
-}
-
-// span is a duration as people say it, with two units at most.
-func span(d time.Duration) string {
-	for _, u := range []struct {
-		unit, part time.Duration
-		name, sub  string
-	}{{24 * time.Hour, time.Hour, "d", "h"}, {time.Hour, time.Minute, "h", "min"}, {time.Minute, time.Second, "min", "s"}} {
-		if d < u.unit {
-			continue
-		}
-		text := fmt.Sprintf("%d %s", d/u.unit, u.name)
-		if rest := d % u.unit / u.part; rest > 0 {
-			text += fmt.Sprintf(" %d %s", rest, u.sub)
-		}
-		return text
-	}
-	return fmt.Sprintf("%d s", max(d, 0)/time.Second)
 }

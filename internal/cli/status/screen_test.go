@@ -10,12 +10,14 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/tarbitrator/tarbitrator/client"
+	"github.com/tarbitrator/tarbitrator/internal/cli/screen"
 )
 
 var rewrite = flag.Bool("rewrite", false, "write the golden screens anew")
@@ -102,9 +104,9 @@ func TestScreen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			s := well()
 			c.story(s)
-			got := Screen(s, Paint{})
+			got := Screen(s, screen.Paint{})
 			for line := range strings.Lines(got) {
-				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+				if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > screen.Width {
 					t.Errorf("a line of %d: %q", n, line)
 				}
 			}
@@ -128,29 +130,16 @@ func TestScreen(t *testing.T) {
 // Colours change no word, and there are none unless a terminal asks for them.
 func TestColours(t *testing.T) {
 	s := well()
-	if got := Screen(s, Paint{}); strings.Contains(got, "\x1b") {
+	if got := Screen(s, screen.Paint{}); strings.Contains(got, "\x1b") {
 		t.Errorf("colours on no terminal:\n%q", got)
 	}
-	coloured := Screen(s, Paint{colours: true})
-	if !strings.Contains(coloured, green+"fully available"+plain) {
+	coloured := Screen(s, screen.Paint{Colours: true})
+	if !strings.Contains(coloured, "\x1b[32mfully available\x1b[0m") {
 		t.Errorf("no colours on a terminal:\n%q", coloured)
 	}
-	for _, code := range []string{red, green, yellow, plain} {
-		coloured = strings.ReplaceAll(coloured, code, "")
-	}
-	if want := Screen(s, Paint{}); coloured != want {
+	coloured = regexp.MustCompile("\x1b\\[[0-9]*m").ReplaceAllString(coloured, "")
+	if want := Screen(s, screen.Paint{}); coloured != want {
 		t.Errorf("without its colours it reads\n%s\nwant\n%s", coloured, want)
-	}
-}
-
-func TestSpan(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		-time.Second: "0 s", 999 * time.Millisecond: "0 s", 59 * time.Second: "59 s", 60 * time.Second: "1 min",
-		61 * time.Second: "1 min 1 s", time.Hour + 59*time.Second: "1 h", 25 * time.Hour: "1 d 1 h",
-	} {
-		if got := span(d); got != want {
-			t.Errorf("%v: got %q, want %q", d, got, want)
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"io"
 
 	"github.com/tarbitrator/tarbitrator/client"
+	"github.com/tarbitrator/tarbitrator/internal/cli/screen"
 )
 
 // Print writes the screen of the first of the hosts that has one. Without any
@@ -20,7 +21,7 @@ func Print(ctx context.Context, config client.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, Screen(s, paintFor(out)))
+	_, err = io.WriteString(out, Screen(s, screen.PaintFor(out)))
 	return err
 }
 
