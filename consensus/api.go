@@ -54,7 +54,8 @@ type StateMachine interface {
 	// Checkpoint makes everything applied so far survive a power cut and
 	// returns the index it reaches. The host then notes the index in the log,
 	// durably before it asks for the next checkpoint: a replay starts at the
-	// last one or at the one before it.
+	// last one or at the one before it. ErrDiskFull says that nothing has changed
+	// and that it may be asked again; any other error stops the group.
 	Checkpoint(ctx context.Context) (id.Index, error)
 	// LeaderChanged tells who leads now; self is true on the leader's host once
 	// it has applied an entry of its own term and may propose. It must not
@@ -100,6 +101,10 @@ type MemberStatus struct {
 	Member
 	Role  Role
 	Match id.Index // known on the leader only
+	// CopyBytes is about how much of a copy of the state this member is getting,
+	// zero if it gets none, and CopyDone how much of it has arrived there. Known
+	// to that member and to the host that it copies from.
+	CopyBytes, CopyDone uint64
 }
 
 // Status is one group as this host sees it.

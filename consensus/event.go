@@ -122,11 +122,12 @@ type (
 		Ticket uint64
 	}
 
-	// Release says that For reads no capture of this group any more, so the log
-	// behind it may go.
+	// Release says that For has not read the capture of Index for a good while,
+	// so the log behind it may go.
 	Release struct {
 		Group id.Group
 		For   id.UUID
+		Index id.Index
 	}
 
 	// Fetched ends a Fetch. Without an error the copy of Image is complete,

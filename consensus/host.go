@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +33,8 @@ type Appender interface {
 // waits and reports whether the frame was queued; Raft repeats what was not.
 type Carrier interface {
 	Send(to id.UUID, class peer.Class, msgs []peer.Message) bool
+	// Call runs one of the other host's Methods and waits for its answer.
+	Call(ctx context.Context, to id.UUID, method string, req []byte) ([]byte, error)
 }
 
 // Host runs all groups of this machine: the shell around Machine. It writes what
@@ -49,6 +53,9 @@ type Host struct {
 	inbox   inbox
 	replies replies
 	workers []*worker
+	toFetch chan Fetch // the loop to the fetchers; never closed
+	copies  progresses
+	pace    pace // of what is sent as copies
 
 	shared struct {
 		sync.Mutex
@@ -86,6 +93,8 @@ func New(conf Config, self id.UUID, log Log, net Carrier, logger *slog.Logger) *
 	h.shared.heard = map[id.UUID]time.Duration{}
 	h.shared.changed = make(chan struct{})
 	h.machine = NewMachine(conf, self, log)
+	h.toFetch = make(chan Fetch, maxFetches)
+	h.pace.bytesPerSecond = conf.CopyBytesPerSecond
 	for range applyWorkers {
 		h.workers = append(h.workers, newWorker(h))
 	}
@@ -117,7 +126,11 @@ func (h *Host) Run(ctx context.Context) error {
 	for _, w := range h.workers {
 		workers.Go(func() error { w.run(work); return nil })
 	}
+	for range maxFetches {
+		workers.Go(func() error { h.fetches(work); return nil })
+	}
 	workers.Go(func() error { h.checkpoints(work); return nil })
+	workers.Go(func() error { h.sweep(work); return nil })
 	h.loop(ctx)
 	stop()
 	for _, w := range h.workers {
@@ -169,6 +182,16 @@ func (h *Host) step(events []Event, after []chan struct{}, ticked bool) {
 			h.net.Send(e.To, e.Class, e.Messages)
 		case Apply:
 			h.workerOf(e.Group).add(e)
+		case Capture:
+			h.workerOf(e.Group).add(e)
+		case Install:
+			h.workerOf(e.Group).add(e)
+		case Fetch:
+			h.startFetch(e)
+		case Halt:
+			if r := h.replica(e.Group); r != nil {
+				r.end()
+			}
 		case Accepted:
 			h.replies.accepted(e)
 		case Refused:
@@ -228,6 +251,7 @@ func (h *Host) report(r Report) {
 // publish makes the machine's view readable by others.
 func (h *Host) publish(now time.Duration, changed bool) {
 	statuses := h.machine.Status()
+	h.copies.mark(statuses)
 	h.shared.Lock()
 	defer h.shared.Unlock()
 	h.shared.statuses, h.shared.diskHung = statuses, h.machine.DiskHung()
@@ -257,6 +281,13 @@ func (h *Host) replica(g id.Group) *replica {
 	h.shared.Lock()
 	defer h.shared.Unlock()
 	return h.shared.replicas[g]
+}
+
+// all lists the replicas that run here.
+func (h *Host) all() []*replica {
+	h.shared.Lock()
+	defer h.shared.Unlock()
+	return slices.Collect(maps.Values(h.shared.replicas))
 }
 
 func (h *Host) workerOf(g id.Group) *worker { return h.workers[int(g)%len(h.workers)] }

@@ -25,6 +25,7 @@ type town struct {
 	arb   *arbitrator.Machine
 	deaf  atomic.Bool // the arbitrator is told nothing
 	start time.Time
+	conf  Config
 }
 
 // resident is one Host with its log and state machine.
@@ -84,6 +85,7 @@ type listMachine struct {
 	serves  bool
 	closed  bool
 	fail    error
+	shelf   *shelf // its disk
 }
 
 func (m *listMachine) Apply(entries []Entry) ([]any, error) {
@@ -104,6 +106,9 @@ func (m *listMachine) Apply(entries []Entry) ([]any, error) {
 func (m *listMachine) Checkpoint(context.Context) (id.Index, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.shelf != nil {
+		m.shelf.save(m.index, m.applied)
+	}
 	return m.index, nil
 }
 
@@ -122,17 +127,17 @@ func (m *listMachine) list() []string {
 }
 
 func newTown() *town {
-	return &town{hosts: map[id.UUID]*resident{}, arb: newArbitrator(), start: time.Now()}
+	return &town{hosts: map[id.UUID]*resident{}, arb: newArbitrator(), start: time.Now(), conf: DefaultConfig()}
 }
 
 func (w *town) move(name byte) *resident {
-	return w.start1(id.UUID{name}, newMemLog())
+	return w.start1(id.UUID{name}, newMemLog(), newShelf())
 }
 
-// start1 starts a host over what an earlier one left in its log.
-func (w *town) start1(u id.UUID, mem *memLog) *resident {
-	r := &resident{town: w, uuid: u, log: &lockedLog{mem: mem}, list: &listMachine{}}
-	r.Host = New(DefaultConfig(), r.uuid, Log{r.log, r.log}, r, slog.New(slog.DiscardHandler))
+// start1 starts a host over what an earlier one left on its disk.
+func (w *town) start1(u id.UUID, mem *memLog, s *shelf) *resident {
+	r := &resident{town: w, uuid: u, log: &lockedLog{mem: mem}, list: s.open(mem)}
+	r.Host = New(w.conf, r.uuid, Log{r.log, r.log}, r, slog.New(slog.DiscardHandler))
 	r.log.host = r.Host
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop, r.done = stop, make(chan struct{})
@@ -390,7 +395,7 @@ func TestRestartReplaysFromTheMark(t *testing.T) {
 			}
 		}
 		w.leave(other)
-		other = w.start1(other.uuid, other.log.mem)
+		other = w.start1(other.uuid, other.log.mem, other.list.shelf)
 		master.Linked(other.uuid, LinkUp)
 		stored, err := other.Stored()
 		if err != nil || len(stored) != 1 || !stored[0].Formed || len(stored[0].Members) != 3 {
@@ -400,8 +405,8 @@ func TestRestartReplaysFromTheMark(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(3 * time.Second)
-		if got, want := other.list.list(), master.list.list(); !slices.Equal(got, want[len(want)-len(got):]) {
-			t.Errorf("replayed %v, want the end of %v", got, want)
+		if got, want := other.list.list(), master.list.list(); !slices.Equal(got, want) {
+			t.Errorf("replayed %v, want %v", got, want)
 		}
 		if s, _ := other.Status(2); s.Role != RoleSlave {
 			t.Errorf("after the restart it is %v, want slave", s.Role)
@@ -422,7 +427,7 @@ func TestDropWithoutAttach(t *testing.T) {
 		a, b := w.move('a'), w.move('b')
 		_, other := w.couple(t, a, b)
 		w.leave(other)
-		other = w.start1(other.uuid, other.log.mem)
+		other = w.start1(other.uuid, other.log.mem, other.list.shelf)
 		if err := other.Drop(t.Context(), 2); err != nil {
 			t.Fatal(err)
 		}

@@ -137,7 +137,7 @@ func (m *Machine) take(e Event) {
 	case AskCopy:
 		m.askCopy(e)
 	case Release:
-		m.with(e.Group, func(g *group) { m.unpin(g, e.For) })
+		m.with(e.Group, func(g *group) { m.released(g, e) })
 	case Fetched:
 		m.with(e.Group, func(g *group) { m.fetched(g, e) })
 	case Failed:

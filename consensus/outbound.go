@@ -40,7 +40,7 @@ func (m *Machine) askCopy(e AskCopy) {
 		m.out.refuse(e.Ticket, err)
 		return
 	}
-	m.unpin(g, e.For)
+	m.pins = slices.DeleteFunc(m.pins, func(p pin) bool { return p.group == g && p.by == e.For })
 	m.pins = append(m.pins, pin{group: g, by: e.For, index: image.Index})
 	m.out.applies = append(m.out.applies, Capture{Group: g.id, Ticket: e.Ticket, For: e.For, Image: image})
 }
@@ -79,9 +79,9 @@ func (g *group) replicaAt(u id.UUID) bool {
 	return slices.ContainsFunc(g.dataMembers(), func(r id.Replica) bool { return g.members[r].UUID == u })
 }
 
-// unpin lets the log behind the image go that by has read.
-func (m *Machine) unpin(g *group, by id.UUID) {
-	m.pins = slices.DeleteFunc(m.pins, func(p pin) bool { return p.group == g && p.by == by })
+// released lets the log behind one image go.
+func (m *Machine) released(g *group, e Release) {
+	m.pins = slices.DeleteFunc(m.pins, func(p pin) bool { return p.group == g && p.by == e.For && p.index == e.Index })
 }
 
 // unpinAll forgets who reads g.

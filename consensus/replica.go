@@ -17,8 +17,8 @@ import (
 type replica struct {
 	group id.Group
 	sm    StateMachine
-	// busy is shared by Apply and Checkpoint and exclusive to Close. Lock order:
-	// busy, then mu.
+	// busy is shared by Apply, Checkpoint, Snapshot and a Copy, and exclusive to
+	// Install and Close. Lock order: busy, then mu.
 	busy sync.RWMutex
 
 	mu struct {
@@ -26,7 +26,9 @@ type replica struct {
 		applied   id.Index
 		proposals map[id.Index]proposal
 		readers   []reader
-		ended     bool // closed, or an Apply has failed: nothing is applied any more
+		copies    map[id.UUID]*reading    // by other hosts
+		stopFetch context.CancelCauseFunc // of the Fetch that runs, or nil
+		ended     bool                    // closed, or an Apply has failed: nothing is applied any more
 	}
 	checkpointed id.Index // owned by Host.checkpoints
 }
@@ -50,7 +52,7 @@ type reader struct {
 
 func newReplica(g id.Group, sm StateMachine) *replica {
 	r := &replica{group: g, sm: sm}
-	r.mu.proposals = map[id.Index]proposal{}
+	r.mu.proposals, r.mu.copies = map[id.Index]proposal{}, map[id.UUID]*reading{}
 	return r
 }
 
@@ -138,10 +140,14 @@ func (r *replica) abandon() {
 	}
 }
 
-// end lets nothing more be applied, and answers everybody who waits for it.
+// end lets nothing more be applied, copied or read, and answers everybody who
+// waits for it. It waits for nobody.
 func (r *replica) end() {
 	r.mu.Lock()
 	r.mu.ended = true
+	if r.mu.stopFetch != nil {
+		r.mu.stopFetch(ErrStopped)
+	}
 	readers := r.mu.readers
 	r.mu.readers = nil
 	r.mu.Unlock()
@@ -154,6 +160,11 @@ func (r *replica) end() {
 // close answers everybody and closes the state machine.
 func (r *replica) close(log *slog.Logger) {
 	r.end()
+	for _, s := range r.readings() {
+		if err := s.close(); err != nil {
+			log.Error("snapshot did not close cleanly", "group", r.group, "err", err)
+		}
+	}
 	r.busy.Lock() // nobody is in it any more
 	defer r.busy.Unlock()
 	if err := r.sm.Close(); err != nil {
@@ -167,22 +178,23 @@ func (r *replica) hasEnded() bool {
 	return r.mu.ended
 }
 
-// worker applies entries for some of the groups. Its queue is bounded by the
-// Raft library, which hands out at most 8 MiB per group until they are applied.
+// worker calls the state machines of some of the groups. Its queue is bounded by
+// the Raft library, which hands out at most 8 MiB per group until they are
+// applied, and by maxPins.
 type worker struct {
 	host *Host
 	mu   struct {
 		sync.Mutex
-		jobs []Apply
+		jobs []Effect // Apply, Capture, Install
 	}
 	ready chan struct{} // one token: there are jobs, or it is time to stop
 }
 
 func newWorker(h *Host) *worker { return &worker{host: h, ready: make(chan struct{}, 1)} }
 
-func (w *worker) add(a Apply) {
+func (w *worker) add(e Effect) {
 	w.mu.Lock()
-	w.mu.jobs = append(w.mu.jobs, a)
+	w.mu.jobs = append(w.mu.jobs, e)
 	w.mu.Unlock()
 	w.wake()
 }
@@ -205,8 +217,15 @@ func (w *worker) run(ctx context.Context) {
 		jobs := w.mu.jobs
 		w.mu.jobs = nil
 		w.mu.Unlock()
-		for _, a := range jobs {
-			w.apply(a)
+		for _, e := range jobs {
+			switch e := e.(type) {
+			case Apply:
+				w.apply(e)
+			case Capture:
+				w.capture(e)
+			case Install:
+				w.install(e)
+			}
 		}
 	}
 }
@@ -266,13 +285,7 @@ func (h *Host) checkpoints(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		h.shared.Lock()
-		list := make([]*replica, 0, len(h.shared.replicas))
-		for _, r := range h.shared.replicas {
-			list = append(list, r)
-		}
-		h.shared.Unlock()
-		for _, r := range list {
+		for _, r := range h.all() {
 			h.checkpoint(ctx, r)
 		}
 	}
@@ -293,6 +306,7 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, ErrStopped):
+	case errors.Is(err, ErrDiskFull): // the log keeps what the state lacks; the next round tries again
 	case err != nil:
 		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
 	case h.do(ctx, Checkpointed{Group: r.group, Index: index}) == nil:

@@ -198,7 +198,7 @@ func (s *stage) copyCommand(t *testing.T, d *datadriven.TestData) {
 		s.lostFor[name()] = number(1)
 	case "release": // the second host has not read from the first for long
 		a := s.host(name())
-		a.inbox = append(a.inbox, Release{Group: 2, For: s.host(d.CmdArgs[1].Key).uuid})
+		a.inbox = append(a.inbox, Release{Group: 2, For: s.host(d.CmdArgs[1].Key).uuid, Index: id.Index(number(2))})
 		s.settle()
 	case "logs":
 		for _, n := range s.names() {
