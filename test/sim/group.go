@@ -106,10 +106,13 @@ func (g *group) host(r id.Replica) *host {
 	if !ok || s.witness {
 		return nil
 	}
-	if h := g.w.hostAt(s.box); h != nil && h.uuid == s.uuid {
-		return h
+	var found *host
+	for _, h := range g.w.hosts { // the one that lives, of a directory and its copy
+		if h.uuid == s.uuid && (found == nil || !found.up) {
+			found = h
+		}
 	}
-	return nil
+	return found
 }
 
 // arb returns the arbitrator of a replica, nil if its directory is gone.
@@ -294,18 +297,18 @@ func (g *group) dataQuorum(c *config, has func(id.Replica) bool) bool {
 // holdsDurably reports whether entry i of that term would survive on replica m
 // if every machine lost power now.
 func (g *group) holdsDurably(m id.Replica, i id.Index, term id.Term) bool {
-	if s := g.seats[m]; s.witness {
+	s := g.seats[m]
+	if s.witness {
 		a := g.w.arbAt(s.box)
-		if a.uuid != s.uuid { // wiped since: what it held then counts
-			return a.wiped[s.uuid].holds(g.id, m, i, term)
+		if a.uuid == s.uuid && a.durable.holds(g.id, m, i, term) {
+			return true
 		}
-		return a.durable.holds(g.id, m, i, term)
+		return a.before[s.uuid].holds(g.id, m, i, term) // wiped or replaced since: what it held then counts
 	}
-	if h := g.host(m); h != nil {
-		s := h.store.durable[g.id]
-		return s != nil && s.has(i, term)
-	}
-	return false
+	return slices.ContainsFunc(g.w.hosts, func(h *host) bool { // more than one: a directory and its copy
+		log := h.store.durable[g.id]
+		return h.uuid == s.uuid && log != nil && log.has(i, term)
+	})
 }
 
 // durableLast returns where the log of a data replica ends on its disk.

@@ -25,26 +25,40 @@ type host struct {
 	mayFail  bool          // its disk was tampered with: groups may be faulty
 	removed  bool          // wiped or retired: never started again
 
+	dir  directory
+	seen map[id.UUID]peer.Sighting // what this life knows of others, kept now and then
+
 	tickOwed bool // ticks passed while it was frozen: one of them comes (pitfall 6)
 }
 
 // newHost adds a data host with an empty directory.
 func (w *world) newHost(name string) *host {
+	h := w.vacant(name)
+	h.start()
+	return h
+}
+
+// vacant adds a data host that was not started yet.
+func (w *world) vacant(name string) *host {
 	h := &host{box: w.box(name, false), replicas: map[id.Group]*replica{}, cpu: 15 * time.Microsecond}
+	h.dir.kept = map[id.UUID]peer.Sighting{}
 	h.linked = func(to *box, state consensus.LinkState) {
+		if state != consensus.LinkUp {
+			h.keepSightings()
+		}
 		h.post(consensus.Link{Peer: to.uuid, State: state})
 	}
+	h.offer = func() peer.Offer { return h.dir.starts }
+	h.judges, h.refusedBy, h.heardOf = h.judge, h.refused, h.heardSequence
 	h.store.init(h)
-	w.names[h.uuid] = &h.box
 	w.hosts = append(w.hosts, h)
 	w.net.add(&h.box)
-	h.start()
 	return h
 }
 
 // start starts the process over whatever the disk holds.
 func (h *host) start() {
-	if h.up || h.removed {
+	if h.up || h.removed || h.dir.oldCopy {
 		return
 	}
 	h.life++
@@ -55,6 +69,7 @@ func (h *host) start() {
 		h.w.after(50*time.Millisecond, h.start)
 		return
 	}
+	h.begin()
 	h.machine = consensus.NewMachine(h.w.conf, h.uuid, h.store.log)
 	h.w.tracef("%s starts", h.name)
 	for _, s := range h.store.log.Groups() {
@@ -193,7 +208,7 @@ func (h *host) leaderChanged(e consensus.LeaderChange) {
 
 // send puts a frame on the wire, after the checker has read it.
 func (h *host) send(e consensus.Send) {
-	to := h.w.names[e.To]
+	to := h.w.net.home(&h.box, e.To)
 	if to == nil {
 		h.w.fail("wire", "%s sends to a directory that never was: %s", h.name, e.To)
 	}
@@ -237,6 +252,7 @@ func (w *world) deliver(from, to *box, meant id.UUID, messages []peer.Message) {
 		if h.paused && len(h.inbox) >= frozenFrames {
 			return
 		}
+		h.heardAnswers(from, messages)
 		h.post(consensus.Received{From: from.uuid, Messages: messages})
 	}
 }
@@ -281,6 +297,11 @@ func (h *host) die(process bool) {
 		return
 	}
 	h.w.tracef("%s dies, power off: %t", h.name, !process)
+	h.end(process, func() { h.w.net.gone(&h.box, process) })
+}
+
+// end ends this life; its peers notice as gone says.
+func (h *host) end(process bool, gone func()) {
 	h.w.fold(4, uint64(h.at))
 	h.up = false
 	h.life++
@@ -289,7 +310,7 @@ func (h *host) die(process bool) {
 	for _, r := range h.replicas {
 		r.leads = false
 	}
-	h.w.net.gone(&h.box, process)
+	gone()
 }
 
 // pause freezes the process; resume lets it go on, with all that came meanwhile.
@@ -320,6 +341,7 @@ func (h *host) leave() {
 	h.post(consensus.Stopping{})
 	h.later(200*time.Millisecond, func() {
 		h.post(consensus.Leaving{})
+		h.tellNow()
 		h.later(time.Millisecond, h.kill)
 	})
 }

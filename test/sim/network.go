@@ -1,10 +1,12 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
+	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
 // network carries frames between boxes as a cheap switch would: 0.1 to 0.4 ms
@@ -184,7 +186,11 @@ func (n *network) gone(b *box, reset bool) {
 
 // dialSoon keeps trying until a and b are connected.
 func (n *network) dialSoon(a, b *box) {
-	if a == b || a.witness && b.witness {
+	n.dialLater(a, b, n.w.between(5*time.Millisecond, 80*time.Millisecond))
+}
+
+func (n *network) dialLater(a, b *box, d time.Duration) {
+	if a == b || a.witness && b.witness || a.uuid == b.uuid {
 		return
 	}
 	if a.at > b.at {
@@ -194,7 +200,7 @@ func (n *network) dialSoon(a, b *box) {
 		return
 	}
 	a.dialing[b.at] = true
-	n.w.after(n.w.between(5*time.Millisecond, 80*time.Millisecond), func() { n.dial(a, b) })
+	n.w.after(d, func() { n.dial(a, b) })
 }
 
 func (n *network) dial(a, b *box) {
@@ -209,8 +215,87 @@ func (n *network) dial(a, b *box) {
 	}
 	n.drop(a, b)
 	n.drop(b, a)
+	if !n.shake(a, b) {
+		n.dialLater(a, b, time.Second)
+		return
+	}
+	n.replace(a, b)
+	n.replace(b, a)
 	n.epochs++
 	there.conn, back.conn = n.epochs, n.epochs
 	a.linked(b, consensus.LinkUp)
 	b.linked(a, consensus.LinkUp)
+	n.tell(a, b, a.told)
+	n.tell(b, a, b.told)
+}
+
+// shake is the end of a handshake: both judge what the other offers, and say so
+// (R42).
+func (n *network) shake(a, b *box) bool {
+	x, y := a.offer(), b.offer()
+	ofB, ofA := a.judges(b, y), b.judges(a, x)
+	if ofA != nil {
+		a.refusedBy(b, ofA)
+	}
+	if ofB != nil {
+		b.refusedBy(a, ofB)
+	}
+	return ofA == nil && ofB == nil
+}
+
+// replace ends the connection of a to another process that runs over the
+// directory of b: there is one to each.
+func (n *network) replace(a, b *box) {
+	for _, o := range n.boxes {
+		if o != b && o.uuid == b.uuid && n.path(a, o).conn != 0 {
+			n.drop(a, o)
+			n.drop(o, a)
+		}
+	}
+}
+
+// tell brings to one box how far the log of another has come.
+func (n *network) tell(from, to *box, sequence uint64) {
+	if sequence == 0 || from == to {
+		return
+	}
+	about := from.remote()
+	n.send(from, to, peer.Beats, func() {
+		if !to.paused {
+			to.heardOf(about, sequence)
+		}
+	})
+}
+
+// home is where from reaches a directory: where it is connected to, else where
+// it was last.
+func (n *network) home(from *box, u id.UUID) *box {
+	var last *box
+	for _, b := range n.boxes {
+		if b.uuid != u && !slices.Contains(b.former, u) {
+			continue
+		}
+		if last = b; n.path(from, b).conn != 0 {
+			break
+		}
+	}
+	return last
+}
+
+// closed tells the peers of b that it has closed its connections.
+func (n *network) closed(b *box) {
+	for _, o := range n.boxes {
+		if o == b {
+			continue
+		}
+		n.path(b, o).conn = 0
+		if p := n.path(o, b); p.conn != 0 {
+			conn := p.conn
+			n.w.after(n.delay(), func() {
+				if p.conn == conn {
+					n.drop(o, b)
+				}
+			})
+		}
+	}
 }

@@ -35,7 +35,7 @@ func pair(run func(*world)) func(*world) {
 
 // scenarios lists every story, by the part of the rules that it is about.
 func scenarios() []scenario {
-	return slices.Concat(deaths(), cuts(), disks(), stale(), members(), four())
+	return slices.Concat(deaths(), cuts(), disks(), stale(), copies(), members(), four())
 }
 
 func deaths() []scenario {
@@ -500,17 +500,6 @@ func stale() []scenario {
 			l.powerOff()
 			w.run(3 * sec)
 			w.wantGap(electionGap)
-		})},
-		{"old-copy", pair(func(w *world) { // R19: the pulse
-			l, f := w.lead(), w.follow()
-			copied := f.store.backup()
-			w.run(12 * sec)
-			f.powerOff()
-			l.powerOff()
-			f.store.restore(copied)
-			w.run(100 * ms)
-			f.start()
-			w.wantSilence(4 * sec)
 		})},
 		{"feed-lost", pair(func(w *world) { // hole 2: nothing waits for one message for ever
 			l, f, a := w.lead(), w.follow(), w.arb()

@@ -20,6 +20,8 @@ type realLog interface {
 	Maintain() (bool, error)
 	Full() bool
 	Sequence() uint64
+	Found() uint64
+	Changed() uint64
 	Close() error
 }
 
@@ -301,23 +303,11 @@ func (s *storage) surgery(do func(realLog) error) error {
 	return log.Close()
 }
 
-// backup copies the disk as it is now.
-func (s *storage) backup() *waltest.Disk {
-	c := s.disk.Clone(s.h.w.rng.Uint64())
-	c.Kill() // whoever wrote the original does not hold the copy
-	return c
-}
-
-// restore puts a backup in place of a dead host's disk. State machines restart
-// from the marks in it.
-func (s *storage) restore(backup *waltest.Disk) {
-	s.disk, s.sequence = backup, 0
-	s.must("restore", s.surgery(func(realLog) error { return nil }))
-	s.unsynced = nil
-	for g, r := range s.h.replicas {
-		r.durable = 1
-		if d := s.durable[g]; d != nil {
-			r.durable = d.mark
-		}
-	}
+// replace puts a copy of a disk in place of a dead host's.
+func (s *storage) replace(disk *waltest.Disk) {
+	log, err := wal.Open(disk.Clone(1), logOptions) // opening writes
+	s.must("open the copy", err)
+	s.durable, err = read(log)
+	s.must("read the copy", err)
+	s.disk, s.sequence, s.unsynced = disk, 0, nil
 }

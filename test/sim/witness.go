@@ -27,13 +27,14 @@ type witness struct {
 	disk    *waltest.Disk
 	store   *arbitrator.Store
 	written uint64 // Seq of the last Write that was appended
+	noted   bool   // something else was appended since
 	syncing bool
 	slow    time.Duration // added to every sync
 
 	// What must be in the store: durable, and then any prefix of unsynced.
 	durable  records
 	unsynced []arbitrator.Write
-	wiped    map[id.UUID]records // what was in directories that are gone
+	before   map[id.UUID]records // what was in directories before they were wiped or replaced by a copy
 
 	enrolled map[arbitrator.Key]bool // asked for by this run, in this directory
 	removed  bool                    // replaced: never started again
@@ -42,8 +43,10 @@ type witness struct {
 
 // newWitness adds an arbitrator with an empty directory.
 func (w *world) newWitness(name string) *witness {
-	a := &witness{box: w.box(name, true), wiped: map[id.UUID]records{}}
+	a := &witness{box: w.box(name, true), before: map[id.UUID]records{}}
 	a.linked = func(*box, consensus.LinkState) {}
+	a.offer = func() peer.Offer { return a.store.Starts() }
+	a.judges, a.refusedBy, a.heardOf = a.judge, a.refused, a.heardSequence
 	w.arbs = append(w.arbs, a)
 	w.net.add(&a.box)
 	a.empty()
@@ -62,7 +65,9 @@ func (a *witness) empty() {
 // still means the old directory reaches the new one at the same address.
 func (a *witness) wipe() {
 	a.w.tracef("%s is wiped", a.name)
-	a.wiped[a.uuid] = a.durable
+	a.before[a.uuid] = a.durable
+	a.former = append(a.former, a.uuid)
+	a.copied = false
 	a.empty()
 }
 
@@ -71,7 +76,7 @@ func (a *witness) start() {
 		return
 	}
 	a.life++
-	a.up, a.paused, a.inbox, a.stepping, a.syncing = true, false, nil, false, false
+	a.up, a.paused, a.inbox, a.stepping, a.syncing, a.noted = true, false, nil, false, false, false
 	store, err := arbitrator.OpenStore(a.disk, logOptions)
 	if !a.ok("open the store", err) {
 		a.w.after(50*time.Millisecond, a.start)
@@ -85,9 +90,15 @@ func (a *witness) start() {
 		a.w.fail("disk", "%s was directory %s, now it is %s", a.name, a.uuid.Short(), store.UUID().Short())
 	}
 	a.store, a.uuid, a.written = store, store.UUID(), store.Generation()
-	a.w.names[a.uuid] = &a.box
+	if !a.ok("count this start", store.Begin(a.w.rng.Uint64())) {
+		a.w.after(50*time.Millisecond, a.start)
+		return
+	}
 	a.machine = arbitrator.NewMachine(arbitrator.DefaultConfig(), a.uuid, a.written, list)
 	a.w.tracef("%s starts with %d records", a.name, len(list))
+	a.told = 0
+	a.later(sightingsEvery, a.keepSightings)
+	a.later(generationEvery, a.tellGeneration)
 	a.dialAll()
 }
 
@@ -148,6 +159,14 @@ func (a *witness) step() {
 	}
 	events := a.inbox
 	a.inbox = nil
+	for _, e := range events {
+		if e, ok := e.(arbitrator.Received); ok {
+			a.meet(e)
+		}
+	}
+	if !a.up {
+		return
+	}
 	for _, e := range a.stepMachine(events) {
 		if !a.up {
 			return
@@ -178,8 +197,14 @@ func (a *witness) write(e arbitrator.Write) {
 		a.w.fail("face", "%s: Write %d after %d", a.name, e.Seq, a.written)
 	}
 	a.written = e.Seq
-	a.ok("append", a.store.Log().Append(a.store.Ops(e)))
 	a.unsynced = append(a.unsynced, e)
+	a.append(append(a.store.Ops(e), a.store.Sightings()...))
+}
+
+// append appends operations, and sees to it that a sync comes.
+func (a *witness) append(ops []wal.Op) {
+	a.ok("append", a.store.Log().Append(ops))
+	a.noted = true
 	if !a.syncing {
 		a.syncing = true
 		a.later(a.w.between(time.Microsecond, 10*time.Microsecond), a.sync)
@@ -193,6 +218,7 @@ func (a *witness) sync() {
 		return
 	}
 	target := a.written
+	a.noted = false
 	if !a.ok("flush", a.store.Log().Flush()) {
 		return
 	}
@@ -210,7 +236,7 @@ func (a *witness) sync() {
 				return
 			}
 		}
-		if a.syncing = a.written > target; a.syncing {
+		if a.syncing = a.noted; a.syncing {
 			a.sync()
 		}
 	})
@@ -315,7 +341,7 @@ func (all records) holds(g id.Group, r id.Replica, i id.Index, term id.Term) boo
 
 // send puts answers on the wire, after the checker has read them.
 func (a *witness) send(e arbitrator.Send) {
-	to := a.w.names[e.To]
+	to := a.w.net.home(&a.box, e.To)
 	for i := range e.Messages {
 		a.said(&e.Messages[i])
 	}

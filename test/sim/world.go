@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -32,8 +33,7 @@ type world struct {
 
 	hash  uint64    // of everything that happened, in order
 	trace io.Writer // nil: off
-	names map[id.UUID]*box
-	birth uint64 // directories made so far
+	birth uint64    // directories made so far
 }
 
 // violation is the panic that ends a run in which something that must never
@@ -46,7 +46,7 @@ type violation struct {
 func newWorld(seed uint64, trace io.Writer) *world {
 	w := &world{
 		seed: seed, rng: randv2.New(randv2.NewPCG(seed, 0x9E3779B97F4A7C15)),
-		conf: consensus.DefaultConfig(), names: map[id.UUID]*box{}, hash: 14695981039346656037, trace: trace,
+		conf: consensus.DefaultConfig(), hash: 14695981039346656037, trace: trace,
 	}
 	w.net = newNetwork(w)
 	w.wire = seed%8 == 3
@@ -148,18 +148,32 @@ func (w *world) fail(rule, format string, args ...any) {
 type box struct {
 	w       *world
 	name    string
-	at      int // its place in the network
+	at      int     // its place in the network
+	number  id.Host // zero: an arbitrator
 	uuid    id.UUID
+	former  []id.UUID // of directories that were wiped: who means one reaches this box
 	witness bool
 	up      bool
 	paused  bool
 	life    uint64 // counts starts and deaths: what an earlier life has set going is void
 	dialing map[int]bool
 	linked  func(to *box, state consensus.LinkState)
+
+	// The gate of a handshake (R42).
+	offer     func() peer.Offer
+	judges    func(other *box, o peer.Offer) error
+	refusedBy func(other *box, why error)
+	heardOf   func(from peer.Remote, sequence uint64)
+	told      uint64 // how far others were told that the log has come
+	copied    bool   // the directory is a copy, or has one that runs
 }
 
 func (w *world) box(name string, isWitness bool) box {
-	return box{w: w, name: name, witness: isWitness, uuid: w.directory(name), dialing: map[int]bool{}}
+	b := box{w: w, name: name, witness: isWitness, uuid: w.directory(name), dialing: map[int]bool{}}
+	if !isWitness {
+		b.number = id.Host(len(w.hosts) + 1)
+	}
+	return b
 }
 
 // later has do called d from now unless the process has died meanwhile.
@@ -177,6 +191,11 @@ func (b *box) dialAll() {
 	for _, o := range b.w.net.boxes {
 		b.w.net.dialSoon(b, o)
 	}
+}
+
+// remote is what the other side of a connection knows of b.
+func (b *box) remote() peer.Remote {
+	return peer.Remote{Cluster: cluster, UUID: b.uuid, Host: b.number, Addr: b.name, Start: b.offer().Start}
 }
 
 func (b *box) String() string { return b.name }
