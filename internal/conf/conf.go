@@ -38,6 +38,7 @@ type Config struct {
 
 	WaitReplicaTimeout time.Duration // silence of a replica until the arbitrator is fed; default 250 ms
 	ElectionTimeout    time.Duration // silence of a leader until an election; ten ticks; default 500 ms
+	WALKeepForReplica  uint64        // bytes of a group's log kept for a replica that is away; default 1 GiB
 	MaxRetryWaitTime   time.Duration // how long a statement waits for a master; default 20 s
 
 	RestfulRowLimit     int64  // rows of one answer, -1 for all; default -1

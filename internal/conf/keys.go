@@ -80,6 +80,9 @@ var keys = []key{
 	{name: "electionTimeout", preset: "500", kind: kindDuration, unit: time.Millisecond, min: 100, max: 60_000, scope: "server", shared: true,
 		field: func(c *Config) any { return &c.ElectionTimeout },
 		doc:   "silence of a master until another is elected; a tick is a tenth of it"},
+	{name: "walKeepForReplica", preset: "1GiB", kind: kindBytes, min: 64 << 10, max: 1 << 40, scope: "server",
+		field: func(c *Config) any { return &c.WALKeepForReplica },
+		doc:   "log of a vgroup that is kept for a replica that is away; what it missed beyond that it gets as a copy of the data"},
 	{name: "maxRetryWaitTime", preset: "20000", kind: kindDuration, unit: time.Millisecond, max: oneDay, scope: "both",
 		field: func(c *Config) any { return &c.MaxRetryWaitTime },
 		doc:   "how long a statement waits for a master before it fails"},
@@ -98,7 +101,7 @@ var keys = []key{
 }
 
 // later are keys of ours whose feature this version does not have.
-var later = words(`walKeepForReplica smlAutoCreateDB`)
+var later = words(`smlAutoCreateDB`)
 
 // known are keys of TDengine 2.x and 3.x without a meaning here. They are
 // accepted, so that an old file can be used as it is.
@@ -167,6 +170,8 @@ func (k *key) limits() string {
 		return "0 or 1"
 	case kindDuration:
 		return formatDuration(time.Duration(k.min)*k.unit) + " to " + formatDuration(time.Duration(k.max)*k.unit)
+	case kindBytes:
+		return formatBytes(uint64(k.min)) + " to " + formatBytes(uint64(k.max))
 	case kindEndPoint:
 		return fmt.Sprintf("host[:port], port %d if none", k.port)
 	case kindHost:

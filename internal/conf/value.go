@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"path/filepath"
 	"strconv"
@@ -19,6 +20,7 @@ const (
 	kindInt kind = iota
 	kindSwitch
 	kindDuration
+	kindBytes
 	kindEndPoint
 	kindHost
 	kindPath
@@ -48,6 +50,15 @@ func (k *key) set(c *Config, value string) error {
 			return fmt.Errorf("%s is out of range: %s", formatDuration(d), k.limits())
 		}
 		*field = d
+	case *uint64:
+		n, err := parseBytes(value)
+		if err != nil {
+			return err
+		}
+		if n < uint64(k.min) || n > uint64(k.max) {
+			return fmt.Errorf("%s is out of range: %s", formatBytes(n), k.limits())
+		}
+		*field = n
 	default:
 		return k.setInt(field, value)
 	}
@@ -82,6 +93,8 @@ func (k *key) get(c *Config) string {
 		return *field
 	case *time.Duration:
 		return formatDuration(*field)
+	case *uint64:
+		return formatBytes(*field)
 	case *bool:
 		if *field {
 			return "1"
@@ -205,6 +218,37 @@ func formatDuration(d time.Duration) string {
 		return "0s"
 	}
 	return d.String()
+}
+
+// byteUnits are the units of an amount of data, the largest first.
+var byteUnits = []struct {
+	name  string
+	bytes uint64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// parseBytes reads a whole number with a unit, KiB to TiB, or of MiB.
+func parseBytes(s string) (uint64, error) {
+	number, unit := s, uint64(1<<20)
+	for _, u := range byteUnits {
+		if rest, ok := strings.CutSuffix(s, u.name); ok {
+			number, unit = rest, u.bytes
+		}
+	}
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil || n > math.MaxInt64/unit {
+		return 0, fmt.Errorf("%q is not an amount of data: a number, with KiB, GiB or TiB if it is not in units of MiB", s)
+	}
+	return n * unit, nil
+}
+
+// formatBytes is n in the largest unit that it is a whole number of.
+func formatBytes(n uint64) string {
+	for _, u := range byteUnits {
+		if n != 0 && n%u.bytes == 0 {
+			return strconv.FormatUint(n/u.bytes, 10) + u.name
+		}
+	}
+	return "0MiB"
 }
 
 func unitName(unit time.Duration) string {
