@@ -41,6 +41,7 @@ type Node struct {
 	wal       *wal.Log
 	writer    *wal.Writer
 	space     *space
+	last      *lastHolder
 	alarms    *alarms
 	net       *peer.Net
 	groups    *consensus.Host
@@ -152,6 +153,7 @@ func (n *Node) build() {
 	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
 	n.alarms = &alarms{look: n.findings, log: log}
 	n.groups = consensus.New(groupConfig(c.Config), who.UUID, consensus.Log{LogReader: n.wal, Appender: n.writer}, n.net, log)
+	n.last = &lastHolder{groups: n.groups.Statuses}
 }
 
 // groupConfig derives the timing of the groups from the two keys that users
@@ -181,6 +183,7 @@ func (n *Node) start() {
 	n.parts.start("groups", n.groups.Run)
 	n.parts.start("disk space", n.space.run)
 	n.parts.start("host", n.host.Run)
+	n.parts.start("last holder", n.last.run)
 	n.parts.start("gossip", n.runGossip)
 	n.parts.start("alarms", n.alarms.run)
 	n.parts.start("doors", n.runDoors)
@@ -316,6 +319,7 @@ func (n *Node) shutDown(ctx context.Context) {
 		if err := n.groups.HandOver(context.WithoutCancel(ctx)); err != nil {
 			n.log.Info("groups stay without a master until another host is back", "err", err)
 		}
+		n.last.say(n.log, n.nameOf)
 	}
 	n.parts.stop()
 	n.close()

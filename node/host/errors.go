@@ -31,13 +31,17 @@ func (e *CodedError) Is(target error) bool {
 // nothing was done.
 type NoMasterError struct {
 	Group  id.Group
-	CutOff bool  // this host reaches no other
-	Err    error // of the last try
+	CutOff bool   // this host reaches no other
+	Waits  string // whom the group waits for, as far as this host can tell
+	Err    error  // of the last try
 }
 
 func (e *NoMasterError) Error() string {
 	if e.CutOff {
 		return fmt.Sprintf("group %d has no master that this host can reach, it is cut off: %v", e.Group, e.Err)
+	}
+	if e.Waits != "" {
+		return fmt.Sprintf("group %d has no master, it waits for %s: %v", e.Group, e.Waits, e.Err)
 	}
 	return fmt.Sprintf("group %d has no master: %v", e.Group, e.Err)
 }

@@ -245,7 +245,8 @@ func (w *way) note(err error) bool {
 
 // giveUp says what is known when ctx has ended.
 func (w *way) giveUp(ctx context.Context) error {
-	e := &NoMasterError{Group: w.group, CutOff: w.h.cutOff(), Err: w.last}
+	g, _ := w.h.View().Group(w.group)
+	e := &NoMasterError{Group: w.group, CutOff: w.h.cutOff(), Waits: w.h.waitsFor(g), Err: w.last}
 	switch {
 	case w.mayBe:
 		e.Err = fmt.Errorf("%w: %w", consensus.ErrUnknownOutcome, w.last)

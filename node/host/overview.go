@@ -68,6 +68,7 @@ type GroupRow struct {
 	Mode     consensus.Mode
 	Feed     string
 	Refusal  peer.Refusal // why the arbitrator votes no more for it
+	Waits    string       // whom it waits for, while it has no master
 	Seen     time.Duration
 }
 
@@ -319,6 +320,9 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 	}
 	if here && own.Role == consensus.RoleMaster {
 		row.Mode, row.Feed, row.Refusal = own.Mode, own.Feed, own.Refusal
+	}
+	if leader.IsZero() && !row.led() {
+		row.Waits = h.waitsFor(g)
 	}
 	return row
 }

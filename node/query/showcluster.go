@@ -78,7 +78,7 @@ func (e *Engine) showVgroups(ctx context.Context, s Session, q *sql.Show) (*Resu
 	for i := range replicas {
 		columns = append(columns, column(fmt.Sprintf("v%d_dnode", i+1), sql.TypeSmallInt), varchar(fmt.Sprintf("v%d_status", i+1), 9))
 	}
-	t := newTable(append(columns, varchar("mode", 12), varchar("feed", 8), varchar("db_name", 64), seenColumn)...)
+	t := newTable(append(columns, varchar("mode", 12), varchar("feed", 8), varchar("db_name", 64), varchar("waits_for", 256), seenColumn)...)
 	for _, g := range rows {
 		row := []sql.Value{integer(int64(g.Group)), integer(g.Tables), text(g.Status), integer(int64(g.Onlines))}
 		for i := range replicas {
@@ -88,7 +88,7 @@ func (e *Engine) showVgroups(ctx context.Context, s Session, q *sql.Show) (*Resu
 				row = append(row, sql.Value{}, sql.Value{})
 			}
 		}
-		t.add(append(row, mode(g.Mode), text(g.Feed), text(g.Database), seen(g.Seen))...)
+		t.add(append(row, mode(g.Mode), text(g.Feed), text(g.Database), text(g.Waits), seen(g.Seen))...)
 	}
 	return t.result(sql.Millisecond), nil
 }
