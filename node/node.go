@@ -153,15 +153,18 @@ func (n *Node) build() {
 	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
 	n.alarms = &alarms{look: n.findings, log: log}
 	n.groups = consensus.New(groupConfig(c.Config), who.UUID, consensus.Log{LogReader: n.wal, Appender: n.writer}, n.net, log)
+	for method, h := range n.groups.Methods() {
+		n.net.Handle(method, false, h)
+	}
 	n.last = &lastHolder{groups: n.groups.Statuses}
 }
 
-// groupConfig derives the timing of the groups from the two keys that users
-// may set.
+// groupConfig derives how the groups work from the keys that users may set.
 func groupConfig(c conf.Config) consensus.Config {
 	g := consensus.DefaultConfig()
 	g.Tick = c.Tick()
 	g.SilentAfter = c.WaitReplicaTimeout
+	g.KeepForReplicaBytes = c.WALKeepForReplica
 	return g
 }
 
