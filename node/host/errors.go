@@ -38,7 +38,7 @@ type NoMasterError struct {
 
 func (e *NoMasterError) Error() string {
 	if e.CutOff {
-		return fmt.Sprintf("group %d has no master that this host can reach, it is cut off: %v", e.Group, e.Err)
+		return fmt.Sprintf("group %d has no master that this host can reach, it is cut off and waits for %s: %v", e.Group, e.Waits, e.Err)
 	}
 	if e.Waits != "" {
 		return fmt.Sprintf("group %d has no master, it waits for %s: %v", e.Group, e.Waits, e.Err)
