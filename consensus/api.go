@@ -44,6 +44,7 @@ type Entry struct {
 // neither Apply nor Checkpoint runs. After an error of Apply only Close follows,
 // and LeaderChanged perhaps.
 type StateMachine interface {
+	Snapshotter
 	// Apply applies entries in log order and returns one result for each, which
 	// Propose returns on the host that proposed it. After an unclean stop it is
 	// called again with entries that it has applied before, so it must be

@@ -183,19 +183,15 @@ func (w *worker) install(e Install) {
 	r.finished(nil, nil, e.Index)
 }
 
-// guarded calls f with the state machine as far as it can be copied. R5: one bad
-// group must not kill the host.
+// guarded calls f with the state machine. R5: one bad group must not kill the
+// host.
 func (r *replica) guarded(f func(Snapshotter) error) (err error) {
-	sm, ok := r.sm.(Snapshotter)
-	if !ok {
-		return errors.New("this state machine can't be copied")
-	}
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("state machine: broken invariant: %v", p)
 		}
 	}()
-	return f(sm)
+	return f(r.sm)
 }
 
 // untilEnd returns a context that ends with the replica, too, for the one Fetch

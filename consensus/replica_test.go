@@ -10,6 +10,8 @@ import (
 
 // flaky is a state machine that fails once.
 type flaky struct {
+	Snapshotter // never called
+
 	failed  bool
 	applied []id.Index
 }

@@ -16,7 +16,8 @@ import (
 // do not belong together.
 type SnapshotID [16]byte
 
-// Snapshotter is what a StateMachine does for a replica that the log can't help.
+// Snapshotter is the part of a StateMachine that helps a replica which the log
+// can't help.
 type Snapshotter interface {
 	// Snapshot opens what Apply has done so far, to be read while Apply goes
 	// on. Called where Apply would be, so never while it runs; it must not take

@@ -448,6 +448,8 @@ func (w *town) answer(e arbitrator.Send) {
 
 // toy is a shard that remembers what it applied.
 type toy struct {
+	consensus.Snapshotter // never called: no log is so long that it is cut
+
 	mu      sync.Mutex
 	path    string
 	applied []string

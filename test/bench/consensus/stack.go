@@ -74,7 +74,10 @@ func (s *stack) stop() {
 
 // nothing is a state machine that keeps nothing. Its checkpoint stays where the
 // log starts, so that the log is kept whole.
-type nothing struct{ results []any }
+type nothing struct {
+	consensus.Snapshotter // never called: no host stays away
+	results               []any
+}
 
 func newNothing() *nothing { return &nothing{} }
 
