@@ -142,23 +142,32 @@ func (n *town) answer(name, statement string) string {
 	return body
 }
 
-// refuses waits until a host takes neither rows nor reads, because of what its
-// answers say. Nothing of it may be stored.
+// refuses waits until a host takes neither rows nor reads and its answers say
+// why. They promise that nothing is stored, and intact holds them to it.
 func (n *town) refuses(name string, why ...string) {
 	n.t.Helper()
-	for _, statement := range []string{"INSERT INTO d.t0 VALUES (1600000000000, -1)", "SELECT COUNT(*) FROM d.t0"} {
-		var said string
-		n.await("host "+name+" refuses "+statement, func() bool {
-			said = n.answer(name, statement)
-			for _, w := range why {
-				if !strings.Contains(said, w) {
-					n.t.Logf("host %s says %s, wanted %q", name, said, w)
-					return false
-				}
+	n.says(name, "INSERT INTO d.t0 VALUES (1600000000000, -1)", why...)
+	n.says(name, "SELECT COUNT(*) FROM d.t0", why...)
+}
+
+// says waits until a host refuses a statement in these words.
+func (n *town) says(name, statement string, why ...string) {
+	n.t.Helper()
+	var said string
+	defer func() {
+		if n.t.Failed() {
+			n.t.Logf("host %s says to %s: %s; wanted %q", name, statement, said, why)
+		}
+	}()
+	n.await("host "+name+" says why it refuses", func() bool {
+		said = n.answer(name, statement)
+		for _, w := range why {
+			if !strings.Contains(said, w) {
+				return false
 			}
-			return !strings.HasPrefix(said, `{"code":0,`)
-		})
-	}
+		}
+		return !strings.HasPrefix(said, `{"code":0,`)
+	})
 }
 
 // column is one column of what hosts answer to a statement, as text; nil if
