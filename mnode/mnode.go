@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -126,7 +127,11 @@ func (m *Mnode) Checkpoint(context.Context) (id.Index, error) {
 	if uint64(v.Index) <= m.saved.Load() {
 		return v.Index, nil
 	}
-	if err := save(filepath.Join(m.dir, fileName), v); err != nil {
+	err := save(filepath.Join(m.dir, fileName), v)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) { // the old file is as it was
+		err = fmt.Errorf("%w: %w", consensus.ErrDiskFull, err)
+	}
+	if err != nil {
 		return 0, fmt.Errorf("checkpoint metadata %d: %w", v.Index, err)
 	}
 	m.saved.Store(uint64(v.Index))

@@ -53,6 +53,26 @@ func parseProgress(src []byte) (progress, error) {
 	return p, d.end()
 }
 
+// readProgress is how far the copy in a directory is; errNoCopy if there is none
+// that could go on.
+func readProgress(dir string) (progress, error) {
+	content, err := checkfile.Read(filepath.Join(dir, progressName), progressMagic)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, checkfile.ErrCorrupt) {
+		return progress{}, errNoCopy
+	}
+	if err != nil {
+		return progress{}, err
+	}
+	p, err := parseProgress(content)
+	if err != nil {
+		return progress{}, errNoCopy
+	}
+	return p, nil
+}
+
+// errNoCopy says that there is nothing that a copy could go on from.
+var errNoCopy = errors.New("no such copy here")
+
 // incoming is a copy on its way in: a store of its own, beside that of the
 // current state.
 type incoming struct {
@@ -67,8 +87,8 @@ type incoming struct {
 
 // Receive implements consensus.Snapshotter.
 func (v *Vnode) Receive(snapshot consensus.SnapshotID, index id.Index) (consensus.Copy, error) {
-	if !v.receiving.CompareAndSwap(false, true) {
-		return nil, fmt.Errorf("receive copy of group %d: another one is open", v.cfg.Group)
+	if err := v.home.receive(index); err != nil {
+		return nil, fmt.Errorf("receive copy of group %d at entry %d: %w", v.cfg.Group, index, err)
 	}
 	c := &incoming{v: v, dir: v.home.copy(), progress: progress{snapshot: snapshot, index: index}}
 	err := c.resume()
@@ -76,27 +96,20 @@ func (v *Vnode) Receive(snapshot consensus.SnapshotID, index id.Index) (consensu
 		err = c.begin()
 	}
 	if err != nil {
-		v.receiving.Store(false)
-		return nil, fmt.Errorf("receive copy of group %d: %w", v.cfg.Group, err)
+		err = errors.Join(err, v.home.leave())
+		return nil, fmt.Errorf("receive copy of group %d at entry %d: %w", v.cfg.Group, index, err)
 	}
 	c.b = newBatch(c.db)
 	return c, nil
 }
 
-// errNoCopy says that there is nothing that a copy could go on from.
-var errNoCopy = errors.New("no such copy here")
-
 // resume opens the copy where it was left.
 func (c *incoming) resume() error {
-	content, err := checkfile.Read(filepath.Join(c.dir, progressName), progressMagic)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, checkfile.ErrCorrupt) {
-		return errNoCopy
-	}
+	p, err := readProgress(c.dir)
 	if err != nil {
 		return err
 	}
-	p, err := parseProgress(content)
-	if err != nil || p.snapshot != c.snapshot || p.index != c.index {
+	if p.snapshot != c.snapshot || p.index != c.index {
 		return errNoCopy
 	}
 	db, err := openStore(c.dir, c.v.log)
@@ -110,7 +123,7 @@ func (c *incoming) resume() error {
 
 // begin opens an empty copy in place of what is there.
 func (c *incoming) begin() error {
-	if err := c.v.removeCopy(); err != nil {
+	if err := c.v.home.discardCopy(); err != nil {
 		return err
 	}
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
@@ -186,7 +199,7 @@ func (c *incoming) Finish(ctx context.Context, digest []byte) error {
 		return err // nothing is wrong with it
 	}
 	if err != nil {
-		err = errors.Join(err, c.closeStore(), c.v.removeCopy())
+		err = errors.Join(err, c.closeStore(), c.v.home.discardCopy())
 	}
 	return err
 }
@@ -209,20 +222,14 @@ func (c *incoming) complete(ctx context.Context, digest []byte) error {
 	if err := syncFiles(c.dir); err != nil {
 		return err
 	}
-	return c.v.home.keep(c.dir, c.index)
+	return c.v.home.keep()
 }
 
-// check reads back everything that was written.
+// check reads back everything that was written, and that it can be a state: once
+// the log has named the copy there is no other.
 func (c *incoming) check(ctx context.Context, digest []byte) error {
 	txn := c.db.NewTransaction(false)
 	defer txn.Discard()
-	p, err := readPosition(txn)
-	if err != nil {
-		return err
-	}
-	if p.index > c.index {
-		return corruptf("a copy at entry %d holds entry %d", c.index, p.index)
-	}
 	sum := newSummary()
 	for !sum.whole {
 		if ctx.Err() != nil {
@@ -237,22 +244,25 @@ func (c *incoming) check(ctx context.Context, digest []byte) error {
 	if got := sum.hash.Sum(nil); !bytes.Equal(got, digest) {
 		return corruptf("the copy has digest %x, the original %x", got, digest)
 	}
+	s := newState(c.v.cfg, c.db, c.dir, c.index, c.v.log)
+	if err := s.load(); err != nil {
+		return err
+	}
+	if at := s.position().index; at > c.index {
+		return corruptf("a copy at entry %d holds entry %d", c.index, at)
+	}
 	return nil
 }
 
 // Close implements consensus.Copy.
 func (c *incoming) Close() error {
-	defer c.v.receiving.Store(false)
-	if c.db == nil {
-		return nil
-	}
 	var err error
-	if c.failed == nil {
+	if c.db != nil && c.failed == nil {
 		if err = c.commit(); err == nil {
 			err = c.sync()
 		}
 	}
-	if err = errors.Join(err, c.closeStore()); err != nil {
+	if err = errors.Join(err, c.closeStore(), c.v.home.leave()); err != nil {
 		return fmt.Errorf("close copy of group %d: %w", c.v.cfg.Group, err)
 	}
 	return nil
@@ -265,15 +275,5 @@ func (c *incoming) closeStore() error {
 	c.b.discard()
 	err := c.db.Close()
 	c.db = nil
-	return err
-}
-
-// removeCopy takes away what there is of a copy.
-func (v *Vnode) removeCopy() error {
-	defer v.wakeSweep()
-	err := v.home.discard(v.home.copy())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	return err
 }

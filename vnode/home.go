@@ -3,6 +3,7 @@ package vnode
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,10 +33,14 @@ type home struct {
 	// turn holds a token while nobody changes which states there are. It is no
 	// mutex as the change waits for the disk.
 	turn chan struct{}
+	// discarded holds a token while there may be something to remove.
+	discarded chan struct{}
 
 	// ---- owned by whose turn it is ----
 	reached  id.Index   // a mark that the log may have
 	finished []id.Index // whole copies that the log has not named, as far as is known here
+	coming   id.Index   // of the copy on its way, open or left; zero: none
+	open     bool       // somebody is writing it
 }
 
 // openHome makes the directory, if there is none, and finds the current state by
@@ -45,8 +50,9 @@ func openHome(dir string, mark id.Index) (h *home, current id.Index, err error) 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, 0, err
 	}
-	h = &home{dir: dir, turn: make(chan struct{}, 1), reached: mark}
+	h = &home{dir: dir, turn: make(chan struct{}, 1), discarded: make(chan struct{}, 1), reached: mark}
 	h.turn <- struct{}{}
+	h.wake() // for what the last run has left
 	states, err := h.states()
 	if err != nil {
 		return nil, 0, err
@@ -76,6 +82,12 @@ func openHome(dir string, mark id.Index) (h *home, current id.Index, err error) 
 		if err := os.Mkdir(h.state(0), 0o700); err != nil {
 			return nil, 0, err
 		}
+	}
+	if p, err := readProgress(h.copy()); err == nil {
+		h.coming = p.index
+	}
+	if err := h.discardStale(); err != nil {
+		return nil, 0, err
 	}
 	return h, current, errors.Join(checkfile.SyncDir(dir), checkfile.SyncDir(filepath.Dir(dir)))
 }
@@ -118,28 +130,69 @@ func (h *home) take() (give func()) {
 // errOvertaken is why a copy is of no use any more.
 var errOvertaken = errors.New("the log has brought this replica further meanwhile")
 
-// keep makes a copy that is whole and synced a finished one.
-func (h *home) keep(copied string, index id.Index) error {
+// receive begins a copy, or goes on with it. Only one is open at a time.
+func (h *home) receive(index id.Index) error {
 	defer h.take()()
+	switch {
+	case h.open:
+		return errors.New("another one is on its way")
+	case index <= h.reached:
+		return errOvertaken
+	}
+	h.open, h.coming = true, index
+	return nil
+}
+
+// leave lets go of the copy on its way.
+func (h *home) leave() error {
+	defer h.take()()
+	h.open = false
+	return h.discardStale()
+}
+
+// discardCopy discards the copy on its way, if there is one.
+func (h *home) discardCopy() error {
+	err := h.discard(h.copy())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// discardStale discards a copy that nobody is writing and nobody can use.
+// Whoever calls it has the turn.
+func (h *home) discardStale() error {
+	if h.open || h.coming > h.reached {
+		return nil
+	}
+	h.coming = 0
+	return h.discardCopy()
+}
+
+// keep makes the copy on its way, which is whole and synced, a finished one.
+func (h *home) keep() error {
+	defer h.take()()
+	index := h.coming
 	switch {
 	case index <= h.reached:
 		return errOvertaken
-	case slices.Contains(h.finished, index):
-		return h.discard(copied) // what is there is the same state
+	case slices.Contains(h.finished, index): // what is there is the same state
+		return h.discardCopy()
 	}
-	if err := os.Rename(copied, h.state(index)); err != nil {
+	if err := os.Rename(h.copy(), h.state(index)); err != nil {
 		return err
 	}
+	h.coming = 0
 	h.finished = append(h.finished, index)
 	return checkfile.SyncDir(h.dir)
 }
 
-// overtake puts finished copies that the log has brought this replica past out
-// of the way. After it the log may have index as its mark.
-func (h *home) overtake(index id.Index) (gone bool, err error) {
+// overtake puts copies that the log has brought this replica past out of the
+// way. After it the log may have index as its mark.
+func (h *home) overtake(index id.Index) error {
 	defer h.take()()
 	h.reached = max(h.reached, index)
-	return h.discardFinished(index)
+	return h.discardPassed()
 }
 
 // install makes sure that the finished copy of index is there, now that the log
@@ -152,27 +205,27 @@ func (h *home) install(index id.Index) error {
 	}
 	h.finished = slices.Delete(h.finished, i, i+1)
 	h.reached = max(h.reached, index)
-	_, err := h.discardFinished(index)
-	return err
+	return h.discardPassed()
 }
 
-// discardFinished discards the finished copies up to index, durably. Whoever
-// calls it has the turn.
-func (h *home) discardFinished(index id.Index) (gone bool, err error) {
-	var left []id.Index
-	for _, i := range h.finished {
-		if i > index || err != nil {
-			left = append(left, i)
+// discardPassed discards the copies up to what is reached, finished ones
+// durably. Whoever calls it has the turn.
+func (h *home) discardPassed() error {
+	for i := len(h.finished) - 1; i >= 0; i-- {
+		index := h.finished[i]
+		if index > h.reached {
 			continue
 		}
-		err = h.discard(h.state(i))
-		gone = true
+		err := h.discard(h.state(index))
+		if err == nil {
+			err = checkfile.SyncDir(h.dir)
+		}
+		if err != nil {
+			return err
+		}
+		h.finished = slices.Delete(h.finished, i, i+1)
 	}
-	h.finished = left
-	if gone && err == nil {
-		err = checkfile.SyncDir(h.dir)
-	}
-	return gone, err
+	return h.discardStale()
 }
 
 // unfinish takes the finished copy of index for one on its way.
@@ -186,11 +239,23 @@ func (h *home) unfinish(index id.Index) error {
 // discard takes the name from a directory that is to be removed, so that what a
 // crash leaves of it is not taken for anything.
 func (h *home) discard(dir string) error {
+	if _, err := os.Stat(dir); err != nil {
+		return err
+	}
 	gone, err := os.MkdirTemp(h.dir, gonePrefix)
 	if err != nil {
 		return err
 	}
+	defer h.wake()
 	return os.Rename(dir, filepath.Join(gone, filepath.Base(dir)))
+}
+
+// wake says that there may be something to remove.
+func (h *home) wake() {
+	select {
+	case h.discarded <- struct{}{}:
+	default:
+	}
 }
 
 // clear removes what was discarded.

@@ -24,7 +24,7 @@ func (v *Vnode) Install(index id.Index) error {
 	v.mu.Unlock()
 	v.current.Store(next)
 	old.end(ErrReplaced)
-	v.wakeSweep()
+	v.home.wake()
 	v.log.Info("copy installed", "index", index, "from", old.position().index)
 	return nil
 }
@@ -36,13 +36,6 @@ func (v *Vnode) openInstalled(index id.Index) (*state, error) {
 	return v.openState(index)
 }
 
-func (v *Vnode) wakeSweep() {
-	select {
-	case v.sweep <- struct{}{}:
-	default:
-	}
-}
-
 // sweepStates closes states that were replaced, and removes what is of no use
 // any more, until ctx ends. What it does not get to goes at the next start.
 func (v *Vnode) sweepStates(ctx context.Context) {
@@ -50,7 +43,7 @@ func (v *Vnode) sweepStates(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-v.sweep:
+		case <-v.home.discarded:
 		}
 		for s := v.nextEnded(); s != nil; s = v.nextEnded() {
 			select {

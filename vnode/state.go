@@ -59,15 +59,20 @@ func (v *Vnode) openState(start id.Index) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &state{cfg: v.cfg, log: v.log, dir: dir, start: start, db: db, memory: newMemory(), idle: make(chan struct{})}
-	s.life, s.finish = context.WithCancelCause(context.Background())
-	s.use.snapshots = make(map[*snapshot]struct{})
-	s.tidy = newTidy(s)
+	s := newState(v.cfg, db, dir, start, v.log)
 	if err := s.load(); err != nil {
 		s.finish(err)
 		return nil, errors.Join(fmt.Errorf("open state in %s: %w", dir, err), db.Close())
 	}
 	return s, nil
+}
+
+func newState(cfg Config, db *badger.DB, dir string, start id.Index, log *slog.Logger) *state {
+	s := &state{cfg: cfg, log: log, dir: dir, start: start, db: db, memory: newMemory(), idle: make(chan struct{})}
+	s.life, s.finish = context.WithCancelCause(context.Background())
+	s.use.snapshots = make(map[*snapshot]struct{})
+	s.tidy = newTidy(s)
+	return s
 }
 
 // load reads what is kept in memory from the store.

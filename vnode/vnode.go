@@ -85,8 +85,7 @@ type Vnode struct {
 	batcher *batcher
 	home    *home
 
-	current   atomic.Pointer[state] // replaced by Install
-	receiving atomic.Bool           // a copy is open
+	current atomic.Pointer[state] // replaced by Install
 
 	stop    context.CancelFunc // ends what runs for this replica
 	stopped context.Context
@@ -98,7 +97,6 @@ type Vnode struct {
 		// them once nobody uses them.
 		ended []*state
 	}
-	sweep chan struct{} // holds a token while there may be a state to close or remove
 }
 
 // Open opens the replica in cfg.Dir, making it if there is none. mark is what
@@ -121,7 +119,7 @@ func Open(cfg Config, mark id.Index, rep Replicator, now func() time.Time, log *
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
 	}
-	v := &Vnode{cfg: cfg, rep: rep, now: now, log: log, home: home, sweep: make(chan struct{}, 1)}
+	v := &Vnode{cfg: cfg, rep: rep, now: now, log: log, home: home}
 	first, err := v.openState(start)
 	if err != nil {
 		return nil, fmt.Errorf("open replica: %w", err)
@@ -129,7 +127,6 @@ func Open(cfg Config, mark id.Index, rep Replicator, now func() time.Time, log *
 	v.current.Store(first)
 	v.stopped, v.stop = context.WithCancel(context.Background())
 	v.batcher = newBatcher(v)
-	v.wakeSweep()
 	return v, nil
 }
 
@@ -207,12 +204,8 @@ func (v *Vnode) Checkpoint(ctx context.Context) (id.Index, error) {
 	}
 	// A finished copy that the log has overtaken must be gone before the log
 	// has a mark that it could be taken for.
-	gone, err := v.home.overtake(at)
-	if err != nil {
+	if err := v.home.overtake(at); err != nil {
 		return 0, fmt.Errorf("checkpoint of group %d: %w", v.cfg.Group, err)
-	}
-	if gone {
-		v.wakeSweep()
 	}
 	return at, nil
 }
