@@ -13,6 +13,7 @@ import (
 	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
+	"github.com/tarbitrator/tarbitrator/vnode/repeat"
 )
 
 // position is how far a log is applied. It is written in the transaction of
@@ -125,7 +126,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 	}
 	outcomes := make([]outcome, a.head.count)
 	a.ids, a.last = nil, StatementID{}
-	known := a.state.memory.knows(e.Index)
+	known := a.state.memory.Knows(e.Index)
 	next := objectID(e.Index) << positionBits
 	for i := range outcomes {
 		kind, who, body := d.statement()
@@ -137,7 +138,7 @@ func (a *applier) entry(e consensus.Entry) ([]outcome, error) {
 		a.pos = place
 		a.me = version{stamp: a.head.first + hlc.Stamp(i), origin: a.head.origin}
 		if !who.IsZero() {
-			if r, ok := a.state.memory.seen(who, a.pos, a.head.remember); ok {
+			if r, ok := a.state.memory.Seen(who, repeat.Place(a.pos), a.head.remember); ok {
 				outcomes[i] = outcome{r.result(), r.fault}
 				continue
 			}
@@ -181,7 +182,7 @@ func (a *applier) remember(place objectID, who StatementID, out outcome) {
 	r := remembered{pos: place, rows: uint32(out.result.Rows), fault: out.fault, extra: out.result.Existed}
 	a.ids = appendRemembered(a.ids, a.last, who, r)
 	a.last = who
-	a.state.memory.add(indexOf(place), a.head.first, who, r)
+	a.state.memory.Add(a.head.first, who, r)
 }
 
 // forgetAtOnce bounds how many old records one Apply deletes.
@@ -190,7 +191,7 @@ const forgetAtOnce = 256
 // forget deletes the records of ids that no entry after the last checkpoint
 // asks for: a replay starts there.
 func (a *applier) forget() error {
-	for _, index := range a.state.memory.forget(id.Index(a.state.forgettable.Load()), forgetAtOnce) {
+	for _, index := range a.state.memory.Forget(id.Index(a.state.forgettable.Load()), forgetAtOnce) {
 		key := binary.BigEndian.AppendUint64(append(a.b.key(), keyRemember), uint64(index))
 		if err := a.b.delete(key); err != nil {
 			return err

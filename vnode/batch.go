@@ -188,7 +188,7 @@ func (b *batcher) propose(ctx context.Context, waiters []*waiter) {
 		count:    len(waiters),
 		remember: at.remember,
 	}
-	head.remember = max(head.remember, b.v.current.Load().memory.from(head.first))
+	head.remember = max(head.remember, b.v.current.Load().memory.From(head.first))
 	b.clock.Next(0, head.first+hlc.Stamp(len(waiters)-1))
 	size := entryHeadBytes
 	for _, w := range waiters {

@@ -2,12 +2,10 @@ package vnode
 
 import (
 	"errors"
-	"math/rand/v2"
 	"reflect"
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
-	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 )
 
@@ -132,24 +130,4 @@ func FuzzStore(f *testing.F) {
 		_, _ = parseGrave(1, value)
 		_ = newMemory().load(1, value)
 	})
-}
-
-// TestMemoryBound: more ids than may be kept are forgotten from the oldest on.
-func TestMemoryBound(t *testing.T) {
-	m := newMemory()
-	rng := rand.New(rand.NewPCG(1, 1))
-	const perEntry = 1000
-	last := id.Index(maxRemembered/perEntry + 50)
-	for index := id.Index(1); index <= last; index++ {
-		for i := range perEntry {
-			m.add(index, 100, StatementID{rng.Uint64(), 1}, remembered{pos: objectID(index)<<positionBits | objectID(i)})
-		}
-	}
-	from := m.from(100)
-	if kept := int(last-from+1) * perEntry; kept > maxRemembered || kept < maxRemembered-perEntry {
-		t.Errorf("got ids remembered from entry %d of %d on, %d ids", from, last, kept)
-	}
-	if gone := m.forget(from, 1<<20); len(gone) != int(from)-1 || m.count > maxRemembered || len(m.byID) != m.count {
-		t.Errorf("got %d entries forgotten, %d ids left, %d in the map", len(gone), m.count, len(m.byID))
-	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
+	"github.com/tarbitrator/tarbitrator/vnode/repeat"
 )
 
 // objectID names a table or super table for the life of the group: its place in
@@ -18,7 +19,7 @@ import (
 type objectID uint64
 
 // positionBits is how much of an objectID counts the places of one entry.
-const positionBits = 24
+const positionBits = repeat.PlaceBits
 
 // Column is one column of a table other than the timestamp.
 type Column struct {

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/vnode/repeat"
 )
 
 const (
@@ -132,7 +133,7 @@ func (y *tidy) gone(index id.Index) (gone []*grave) {
 	y.mu.Lock()
 	defer y.mu.Unlock()
 	for _, g := range y.mu.cleaned {
-		if indexOf(g.dropped) <= index {
+		if repeat.Place(g.dropped).Index() <= index {
 			gone = append(gone, g)
 		}
 	}
