@@ -66,8 +66,10 @@ func (c MoveDnode) apply(v *View, _ time.Time) Result {
 	if !ok || d.Dropped {
 		return refuse(CodeNoDnode, "Dnode does not exist: no member has directory %s", c.UUID.Short())
 	}
-	if other, taken := v.DnodeAt(c.EndPoint); taken && other.ID != d.ID {
-		return refuse(CodeDnodeExists, "Dnode already exists: %s is dnode %d", c.EndPoint, other.ID)
+	// Two members never share an end point. Whoever had this one has moved, too:
+	// until it says where, it gets the one that has become free.
+	if other, taken := v.DnodeAt(c.EndPoint); taken {
+		v.dnode(other.ID).EndPoint = d.EndPoint
 	}
 	v.dnode(d.ID).EndPoint = c.EndPoint
 	return Result{Number: uint64(d.ID)}

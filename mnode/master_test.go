@@ -57,3 +57,33 @@ func TestFailedActionIsTriedAgainSoon(t *testing.T) {
 		}
 	})
 }
+
+// A host that says it is where another one is does not fit; once the other has
+// gone elsewhere it does.
+func TestTwoHostsAtOneEndPoint(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := openTest(t, dir)
+		applyAll(t, m, 2, Found{Cluster: 7, Name: "plant", EndPoint: "a:6030", UUID: uuidA, RootHash: testHash},
+			CreateDnode{EndPoint: "b:6030"}, AdmitDnode{EndPoint: "b:6030", UUID: uuidB})
+		m.LeaderChanged(2, uuidA, true)
+		s := NewMaster(MasterConfig{Self: uuidA, NumOfMnodes: 1, Interval: time.Second}, m, &shaky{}, slog.New(slog.DiscardHandler))
+		say := func(n id.Host, u id.UUID, endPoint string) string {
+			a, err := s.Report(Report{Dnode: n, UUID: u, EndPoint: endPoint, Seen: m.View().Index})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return a.Reason
+		}
+		if got := say(1, uuidA, "a:6030"); got != "" {
+			t.Errorf("the only one there: %q", got)
+		}
+		if got, want := say(2, uuidB, "a:6030"), Misfit+"fqdn and serverPort make it a:6030, which is dnode 1"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		say(1, uuidA, "a2:6030")
+		if got := say(2, uuidB, "a:6030"); got != "" {
+			t.Errorf("the other has gone elsewhere: %q", got)
+		}
+	})
+}

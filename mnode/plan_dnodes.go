@@ -8,11 +8,15 @@ import (
 )
 
 // moveDnodes notes members that answer at another address: the directory is
-// the identity, the address is not (R31).
+// the identity, the address is not (R31). An address where another member still
+// is stays with that one.
 func (p *planner) moveDnodes() {
 	for _, d := range p.v.Dnodes {
 		r, ok := p.f.Fresh(p.now, d.ID)
-		if ok && !d.Dropped && r.UUID == d.UUID && r.EndPoint != "" && r.EndPoint != d.EndPoint {
+		if !ok || d.Dropped || r.UUID != d.UUID || r.EndPoint == "" || r.EndPoint == d.EndPoint {
+			continue
+		}
+		if _, there := p.f.stillAt(p.now, p.v, r.EndPoint); !there {
 			p.do(Decide{MoveDnode{UUID: d.UUID, EndPoint: r.EndPoint}})
 		}
 	}

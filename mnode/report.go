@@ -115,6 +115,8 @@ type Facts struct {
 	Knocks map[id.Host]time.Time
 	// Asked holds who answers at end points that are no arbitrator's yet.
 	Asked map[string]Answered
+	// Changing is when this master last asked for a change of a group's members.
+	Changing map[id.Group]time.Time
 	// Linked holds former arbitrators, and directories of dnodes that are to be
 	// restored, that are connected all the same.
 	Linked map[id.UUID]bool
@@ -171,6 +173,17 @@ func (f *Facts) Fresh(now time.Time, n id.Host) (*Report, bool) {
 		return nil, false
 	}
 	return &h.Report, true
+}
+
+// stillAt returns the member that an end point is recorded for, if it has said
+// lately that it is there.
+func (f *Facts) stillAt(now time.Time, v *View, endPoint string) (Dnode, bool) {
+	d, taken := v.DnodeAt(endPoint)
+	if !taken {
+		return Dnode{}, false
+	}
+	r, ok := f.Fresh(now, d.ID)
+	return d, ok && r.UUID == d.UUID && r.EndPoint == endPoint
 }
 
 // usable reports whether a host may be given something new.

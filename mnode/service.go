@@ -122,7 +122,8 @@ func (v *View) fate(n id.Host) string {
 // mismatch names the first setting of a host that differs from this one's
 // (A38). An arbitrator may also be named that is in force, or that all hosts
 // were configured with when the cluster last followed them: so it can be
-// changed on one host after the other.
+// changed on one host after the other. No two hosts may say that they are at one
+// end point.
 func (s *Master) mismatch(v *View, r Report) string {
 	var keys []string
 	for k, want := range s.cfg.Settings {
@@ -134,7 +135,10 @@ func (s *Master) mismatch(v *View, r Report) string {
 			keys = append(keys, k)
 		}
 	}
-	if len(keys) == 0 {
+	if f := s.Facts(); len(keys) == 0 {
+		if other, there := f.stillAt(time.Now(), v, r.EndPoint); there && other.ID != r.Dnode {
+			return fmt.Sprintf("fqdn and serverPort make it %s, which is dnode %d", r.EndPoint, other.ID)
+		}
 		return ""
 	}
 	slices.Sort(keys)

@@ -42,6 +42,14 @@ func (w *world) run(d *datadriven.TestData) string {
 		var u string
 		d.ScanArgs(w.t, "uuid", &u)
 		return outcome1(w.addHost(id.Host(dnode), id.UUID{hexByte(u)}, name()))
+	case "dnodes":
+		var list strings.Builder
+		for _, d := range w.v.Live() {
+			fmt.Fprintf(&list, "dnode %d at %s\n", d.ID, d.EndPoint)
+		}
+		return list.String()
+	case "moved": // moved <end point> dnode=N: the host was renumbered
+		w.hosts[id.Host(dnode)].endPoint = name()
 	case "restore-dnode":
 		d.ScanArgs(w.t, "dnode", &n)
 		return outcome1(w.commit(RestoreDnode{Dnode: id.Host(n)}))

@@ -80,7 +80,7 @@ func (w *world) newMaster() {
 	w.facts = Facts{
 		NumOfMnodes: 3, Interval: time.Second, OfflineThreshold: 10 * 24 * time.Hour, Began: w.now,
 		Hosts: map[id.Host]Heard{}, Enrolled: map[Enrolment]bool{}, Retired: map[Enrolment]bool{},
-		Asked: map[string]Answered{}, Linked: map[id.UUID]bool{},
+		Asked: map[string]Answered{}, Linked: map[id.UUID]bool{}, Changing: map[id.Group]time.Time{},
 	}
 }
 
@@ -311,6 +311,8 @@ func describe(c Command, r Result) string {
 		out = fmt.Sprintf(" %d", c.Dnode)
 	case DropDnode:
 		out = fmt.Sprintf(" %d", c.Dnode)
+	case MoveDnode:
+		out = fmt.Sprintf(" %d to %s", r.Number, c.EndPoint)
 	case KeepDnode:
 		out = fmt.Sprintf(" %d", c.Dnode)
 	case MarkOffline:
@@ -335,6 +337,7 @@ func sinceBirth(at time.Time) string {
 // that only the planner can keep.
 func (w *world) change(a Change) {
 	raft := w.rafts[a.Group]
+	w.facts.Changing[a.Group] = w.now
 	fmt.Fprintf(w.log, "change group %d:", a.Group)
 	for _, m := range a.Change.AddLearner {
 		fmt.Fprintf(w.log, " learner %d", m.Replica)
@@ -376,11 +379,14 @@ func (w *world) change(a Change) {
 // settle lets the master work until it has nothing to do; crash decides before
 // every step whether the master is replaced by one that knows only the log.
 func (w *world) settle(crash func() bool) {
-	w.rounds(1000, crash)
+	w.rounds(manyRounds, crash)
 }
+
+const manyRounds = 10000
 
 // rounds lets the master work n times.
 func (w *world) rounds(n int, crash func() bool) {
+	idle := 0
 	for range n {
 		w.now = w.now.Add(100 * time.Millisecond)
 		w.reconcile()
@@ -397,14 +403,16 @@ func (w *world) rounds(n int, crash func() bool) {
 			w.act(a)
 			done = true
 		}
-		if !done || w.log.Len() == before {
-			return
+		if done && w.log.Len() > before {
+			idle = 0
+		} else if idle++; idle > int(2*actionTimeout/(100*time.Millisecond)) {
+			return // nothing is waited for that time alone brings
 		}
-		if stuck := !w.arbUp() && onlyEnrolments(actions); stuck || onlyQuestions(actions) && len(w.facts.Asked) == 0 {
+		if stuck := !w.arbUp() && onlyEnrolments(actions); len(actions) > 0 && (stuck || onlyQuestions(actions) && len(w.facts.Asked) == 0) {
 			return
 		}
 	}
-	if n == 1000 {
+	if n == manyRounds {
 		w.t.Fatalf("never settles:\n%s", w.log)
 	}
 }
