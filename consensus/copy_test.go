@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -478,6 +479,33 @@ func TestPace(t *testing.T) {
 			t.Errorf("got %v, want the end of the context", err)
 		}
 	})
+}
+
+// TestCopyBodiesGolden compares the wire form of each body with the one that
+// other versions of this program were built with.
+func TestCopyBodiesGolden(t *testing.T) {
+	g := group{members: map[id.Replica]Member{1: {Replica: 1, UUID: id.UUID{1}}, 2: {Replica: 2, UUID: id.UUID{2}, Witness: true}}, confIndex: 3}
+	g.setConf(confOf(1, 2))
+	var got strings.Builder
+	for _, body := range []struct {
+		name  string
+		bytes []byte
+	}{
+		{"open", openCopy{group: 2, above: 70}.encode()},
+		{"opened", openedCopy{snapshot: SnapshotID{1, 2}, image: Image{Index: 900, Term: 2, Record: g.encodeConf(nil, g.conf)}, bytes: 1000}.encode()},
+		{"at", atCopy{group: 2, snapshot: SnapshotID{7}, after: []byte("key")}.encode()},
+		{"pieces", pieces{list: []piece{{[]byte("abc"), []byte("k")}, {nil, []byte("l")}}}.encode()},
+		{"last pieces", pieces{list: []piece{{[]byte("abc"), []byte("k")}}, end: true}.encode()},
+	} {
+		fmt.Fprintf(&got, "%s %x\n", body.name, body.bytes)
+	}
+	want, err := os.ReadFile("testdata/copy.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("got\n%swant\n%s", got.String(), want)
+	}
 }
 
 // FuzzCopyBodies: what a decoder takes is what encodes to the same bytes, and it
