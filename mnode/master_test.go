@@ -78,7 +78,7 @@ func TestTwoHostsAtOneEndPoint(t *testing.T) {
 		if got := say(1, uuidA, "a:6030"); got != "" {
 			t.Errorf("the only one there: %q", got)
 		}
-		if got, want := say(2, uuidB, "a:6030"), Misfit+"fqdn and serverPort make it a:6030, which is dnode 1"; got != want {
+		if got, want := say(2, uuidB, "a:6030"), "fqdn and serverPort make it a:6030, which is dnode 1"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		say(1, uuidA, "a2:6030")
