@@ -42,6 +42,9 @@ stale: build ## plant stale reads into a copy of the programs: chaos must find t
 	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos -plant=test/sim/planted/local-read.patch -for=60s; \
 	else echo "stale: skipped, it needs root (network namespaces, disks)"; fi
 
+faults: ## every row of docs/operate/faults.md on real programs (root)
+	$(GO) test -count=1 ./test/faults -rig -parallel 3
+
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
 	$(GO) build -o bin/bench/ ./test/bench/...

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -141,6 +142,30 @@ func TestArbitratorDownThenMaster(t *testing.T) {
 	n.write(other)
 	n.start(master)
 	n.intact()
+}
+
+// TestFrozen: each process in turn stands still, and goes on as if nothing had
+// happened. A client that waited for it meanwhile is not told the past.
+func TestFrozen(t *testing.T) {
+	n := newTown(t, rig.Options{})
+	for _, name := range rig.Everybody {
+		master, other := n.roles()
+		n.write(master)
+		n.must(n.Freeze(name))
+		n.write(master, other)
+		late := make(chan string, 1)
+		if name != rig.Arbitrator {
+			go func() { late <- n.answer(name, "SELECT COUNT(*) FROM d.t0") }()
+		} else {
+			late <- n.answer(master, "SELECT COUNT(*) FROM d.t0")
+		}
+		hold()
+		n.must(n.Thaw(name))
+		if said, want := <-late, fmt.Sprintf("[[%d]]", n.rows); strings.HasPrefix(said, `{"code":0,`) && !strings.Contains(said, want) {
+			t.Errorf("%s was asked while it stood still and answers %s, want %s", name, said, want)
+		}
+		n.intact()
+	}
 }
 
 // TestPowerCycledFiveTimes: A is dead, and B loses its power again and again,

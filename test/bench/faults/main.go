@@ -42,12 +42,23 @@ var faults = []fault{
 	{"master frozen", time.Second, func(r *rig.Rig, m, _ string) error { return r.Freeze(m) }},
 	{"master cut off", time.Second, func(r *rig.Rig, m, _ string) error { return r.Cut(m) }},
 	{"master's disk hangs", time.Second, func(r *rig.Rig, m, _ string) error { return r.HangDisk(m) }},
+	{"master told to stop", 100 * time.Millisecond, func(r *rig.Rig, m, _ string) error { return stop(r, m) }},
+	{"other told to stop", 400 * time.Millisecond, func(r *rig.Rig, _, o string) error { return stop(r, o) }},
 	{"other killed", 400 * time.Millisecond, func(r *rig.Rig, _, o string) error { return r.Kill(o) }},
 	{"other frozen", 400 * time.Millisecond, func(r *rig.Rig, _, o string) error { return r.Freeze(o) }},
 	{"other cut off", 400 * time.Millisecond, func(r *rig.Rig, _, o string) error { return r.Cut(o) }},
 	{"other's disk hangs", 600 * time.Millisecond, func(r *rig.Rig, _, o string) error { return r.HangDisk(o) }},
 	{"arbitrator killed", 100 * time.Millisecond, func(r *rig.Rig, _, _ string) error { return r.Kill(rig.Arbitrator) }},
 	{"arbitrator frozen", 100 * time.Millisecond, func(r *rig.Rig, _, _ string) error { return r.Freeze(rig.Arbitrator) }},
+}
+
+// stop asks a process to stop and waits until it has.
+func stop(r *rig.Rig, name string) error {
+	code, err := r.Terminate(name)
+	if err == nil && code != 0 {
+		err = fmt.Errorf("%s stopped with exit code %d", name, code)
+	}
+	return err
 }
 
 func main() { rig.Main(measureAll) }
