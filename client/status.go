@@ -51,6 +51,9 @@ type Database struct {
 	Led      int      `json:"led"`     // groups that have a master
 	Masters  []string `json:"masters"` // machines that lead some of it
 	Mode     string   `json:"mode"`    // of the least safe group
+	// Feed is what the arbitrator is told of the group that it is told most of:
+	// shut, closing, open; empty without a master, or if no group has one.
+	Feed string `json:"feed,omitempty"`
 }
 
 // Alarm is something wrong that lasts, with what to do about it.

@@ -112,6 +112,9 @@ func databases(o host.Overview) []client.Database {
 		}
 		d := &list[i]
 		d.Vgroups++
+		if told(g.Feed) > told(d.Feed) {
+			d.Feed = g.Feed
+		}
 		d.Replicas = max(d.Replicas, len(g.Members))
 		modes[g.Database] = min(modes[g.Database], g.Mode) // of the least safe group
 		d.Mode = modes[g.Database].String()
@@ -127,3 +130,6 @@ func databases(o host.Overview) []client.Database {
 	}
 	return list
 }
+
+// told orders the states of a feed by how much the arbitrator is told.
+func told(feed string) int { return slices.Index([]string{"shut", "closing", "open"}, feed) }

@@ -18,7 +18,7 @@ func TestDescribe(t *testing.T) {
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	members := []mnode.Member{{Replica: 1, Dnode: 1}, {Replica: 2, Dnode: 2}, {Replica: 3, Witness: true}}
 	async := func(g id.Group, database string) host.GroupRow {
-		return host.GroupRow{Group: g, Database: database, Status: "ready", Mode: consensus.ModeAsync, Members: []host.MemberRow{
+		return host.GroupRow{Group: g, Database: database, Status: "ready", Mode: consensus.ModeAsync, Feed: "open", Members: []host.MemberRow{
 			{Dnode: 1, Role: consensus.RoleMaster}, {Dnode: 2},
 		}}
 	}
@@ -98,7 +98,8 @@ func TestDescribe(t *testing.T) {
    "masters": [
     "dnode 1"
    ],
-   "mode": "async"
+   "mode": "async",
+   "feed": "open"
   },
   {
    "name": "plant",
@@ -108,7 +109,8 @@ func TestDescribe(t *testing.T) {
    "masters": [
     "dnode 1"
    ],
-   "mode": "async"
+   "mode": "async",
+   "feed": "open"
   }
  ],
  "alarms": [

@@ -80,7 +80,7 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name: "demo", Usage: "run an arbitrator and two hosts on this machine, and kill them in turn",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "keep", Usage: "leave the directory with data and logs behind"},
+			&cli.BoolFlag{Name: "keep", Usage: "leave the cluster running, and say what to try on it"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -19,8 +20,10 @@ import (
 
 // Config says how the demo runs.
 type Config struct {
-	Keep bool // leave the directory with data and logs behind
-	Out  io.Writer
+	Keep bool // leave the cluster running when the story is told
+	// Out takes a line for each thing that happens. A terminal gets a live view
+	// first, and the lines when that ends.
+	Out io.Writer
 }
 
 // How long the demo waits before it calls something failed.
@@ -34,8 +37,8 @@ const (
 // story is one run of the demo.
 type story struct {
 	config  Config
-	start   time.Time
 	rig     *rig
+	journal *journal
 	client  *client.Client
 	load    *load
 	machine *machine
@@ -48,18 +51,11 @@ func Run(ctx context.Context, config Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("make a directory for the demo: %w", err)
 	}
-	s := &story{config: config, start: time.Now()}
-	if s.rig, err = newRig(dir); err != nil {
+	s := &story{config: config, journal: newJournal(config.Out)}
+	if s.rig, err = newRig(dir, config.Keep); err != nil {
 		return errors.Join(err, os.RemoveAll(dir))
 	}
-	defer func() {
-		s.rig.stop()
-		if config.Keep || (err != nil && ctx.Err() == nil) {
-			s.say("data and logs stay in %s", dir)
-			return
-		}
-		err = errors.Join(err, os.RemoveAll(dir))
-	}()
+	defer func() { err = errors.Join(err, s.leave(ctx, dir, err)) }()
 	c := client.DefaultConfig()
 	c.EndPoints = []string{s.rig.hosts[0].http, s.rig.hosts[1].http}
 	c.TryTimeout = time.Second
@@ -67,17 +63,57 @@ func Run(ctx context.Context, config Config) (err error) {
 		return err
 	}
 	defer s.client.Close()
-	if err = s.tell(ctx); ctx.Err() != nil {
+	stopView := s.show(ctx)
+	err = s.tell(ctx)
+	stopView()
+	if ctx.Err() != nil {
 		s.say("stopped")
 		return ctx.Err()
 	}
 	return err
 }
 
-// say prints one line with the time since the start.
-func (s *story) say(format string, args ...any) {
-	fmt.Fprintf(s.config.Out, "%5.1f s  %s\n", time.Since(s.start).Seconds(), fmt.Sprintf(format, args...))
+// leave cleans up. What is left behind, because it is wanted or to find out what
+// went wrong, is said.
+func (s *story) leave(ctx context.Context, dir string, err error) error {
+	if s.config.Keep && err == nil {
+		s.sayKept(dir)
+		return nil
+	}
+	s.rig.stop()
+	if err != nil && ctx.Err() == nil {
+		s.say("data and logs stay in %s", dir)
+		return nil
+	}
+	return os.RemoveAll(dir)
 }
+
+// sayKept says what to try on a cluster that stays, and how to end it.
+func (s *story) sayKept(dir string) {
+	host, port, _ := net.SplitHostPort(s.rig.hosts[0].http)
+	pids := fmt.Sprintf("%d %d %d", s.rig.hosts[0].pid(), s.rig.hosts[1].pid(), s.rig.arbitrator.pid())
+	tnode, tarbitrator := s.rig.hosts[0].path, s.rig.arbitrator.path
+	fmt.Fprintf(s.config.Out, `
+The cluster stays. Try
+
+  %[1]s status -h %[2]s -P %[3]s
+  %[1]s sql -h %[2]s -P %[3]s -s "SELECT COUNT(*), AVG(cpu_percent) FROM demo.machine"
+  %[1]s sql -h %[2]s -P %[3]s -s "SHOW FAILOVERS"
+  %[4]s status --http %[5]s
+  kill -9 %[6]d      # host A; then status -P %[7]s of host B
+
+Logs and configuration are in %[8]s. End it with
+
+  kill %[9]s; rm -r %[8]s
+`, tnode, host, port, tarbitrator, s.rig.arbitrator.http, s.rig.hosts[0].pid(), portOf(s.rig.hosts[1].http), dir, pids)
+}
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
+}
+
+func (s *story) say(format string, args ...any) { s.journal.say(format, args...) }
 
 // tell is the story: birth, load, three deaths, verdict.
 func (s *story) tell(ctx context.Context) error {
@@ -88,6 +124,7 @@ func (s *story) tell(ctx context.Context) error {
 	defer stop()
 	s.load = &load{client: s.client, base: time.Now().UnixMilli()}
 	s.machine = &machine{client: s.client}
+	s.journal.watch(s.load)
 	var writers sync.WaitGroup
 	writers.Go(func() { s.load.run(writing) })
 	writers.Go(func() { s.machine.run(writing, "this machine") })
@@ -106,6 +143,7 @@ func (s *story) birth(ctx context.Context) error {
 		if err := p.start(); err != nil {
 			return err
 		}
+		s.journal.started(p)
 		s.say("%s started on %s (pid %d)", p.name, p.listen, p.pid())
 	}
 	a, b := s.rig.hosts[0], s.rig.hosts[1]
@@ -206,6 +244,7 @@ func (s *story) blow(ctx context.Context, p *process) error {
 	if err != nil {
 		return err
 	}
+	s.journal.killed(p, at)
 	s.say("SIGKILL %s, %s", p.name, role)
 	err = await(ctx, "writes go on", failOver, func(context.Context) (bool, error) {
 		_, over := s.load.gap(at)
@@ -224,6 +263,7 @@ func (s *story) blow(ctx context.Context, p *process) error {
 		return err
 	}
 	back := time.Now()
+	s.journal.started(p)
 	s.say("%s started again (pid %d)", p.name, p.pid())
 	if err := s.whole(ctx); err != nil {
 		return s.withLog(err, p)

@@ -28,7 +28,8 @@ const (
 	writers   = 4
 	writeGap  = 2 * time.Millisecond // between two statements of one writer
 	rowsEach  = 3                    // rows of one statement
-	tableName = "demo.counted%d"
+	database  = "demo"
+	tableName = database + ".counted%d"
 )
 
 // run writes until ctx ends. Rows are acknowledged in order, so a count says
@@ -79,6 +80,42 @@ func (l *load) counts() (perTable [writers]int64, total int64, err error) {
 		total += n
 	}
 	return l.mu.acked, total, l.mu.failed
+}
+
+// columns counts the rows acknowledged in each of the last n spans of time before
+// now, the oldest first.
+func (l *load) columns(now time.Time, span time.Duration, n int) []int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]int64, n)
+	for i := len(l.mu.acks) - 1; i >= 0; i-- {
+		back := int(now.Sub(l.mu.acks[i]) / span)
+		if back >= n {
+			break
+		}
+		out[n-1-max(back, 0)] += rowsEach
+	}
+	return out
+}
+
+// stall is the longest time without an acknowledgement between since and now,
+// the one that lasts included. Before the first acknowledgement there is none.
+func (l *load) stall(since, now time.Time) (longest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.mu.acks) == 0 {
+		return 0
+	}
+	next := now
+	for i := len(l.mu.acks) - 1; i >= 0; i-- {
+		at := l.mu.acks[i]
+		if at.Before(since) {
+			return max(longest, next.Sub(since))
+		}
+		longest = max(longest, next.Sub(at))
+		next = at
+	}
+	return longest
 }
 
 // gap is the longest time without an acknowledgement since a moment, and

@@ -30,6 +30,7 @@ type process struct {
 	path   string
 	args   []string
 	log    string // file of its messages
+	keep   bool   // it outlives the demo
 	listen string // address that other processes know it by
 	http   string // address of its HTTP
 
@@ -37,8 +38,9 @@ type process struct {
 	done chan struct{} // closed once it has ended
 }
 
-// newRig lays out directories and configuration files. Nothing runs yet.
-func newRig(dir string) (*rig, error) {
+// newRig lays out directories and configuration files. Nothing runs yet. Its
+// processes end with the demo, unless they are to be kept.
+func newRig(dir string, keep bool) (*rig, error) {
 	tnode, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find tnode: %w", err)
@@ -54,14 +56,14 @@ func newRig(dir string) (*rig, error) {
 	at := func(i int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[i])) }
 	r := &rig{dir: dir}
 	r.arbitrator = &process{
-		name: "arbitrator", path: tarbitrator, listen: at(0), http: at(1), log: filepath.Join(dir, "arbitrator.log"),
+		name: "arbitrator", keep: keep, path: tarbitrator, listen: at(0), http: at(1), log: filepath.Join(dir, "arbitrator.log"),
 		args: []string{"-p", strconv.Itoa(ports[0]), "--bind", "127.0.0.1", "--http", at(1), "--data-dir", filepath.Join(dir, "arbitrator")},
 	}
 	for i := range r.hosts {
 		name := string(rune('A' + i))
 		config := filepath.Join(dir, name+".cfg")
 		h := &process{
-			name: "host " + name, path: tnode, args: []string{"start", "-c", config},
+			name: "host " + name, keep: keep, path: tnode, args: []string{"start", "-c", config},
 			listen: at(2 + 3*i), http: at(3 + 3*i), log: filepath.Join(dir, name+".log"),
 		}
 		r.hosts[i] = h
@@ -97,7 +99,7 @@ func (p *process) start() error {
 	defer out.Close()
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = attributes()
+	cmd.SysProcAttr = attributes(p.keep)
 	started, done := make(chan error, 1), make(chan struct{})
 	go func() {
 		defer close(done)
