@@ -15,7 +15,7 @@ demo: build ## a whole pair on this machine, with real failovers, under a minute
 test: ## fast tests: no root, no network, under three minutes
 	$(GO) test ./...
 
-check: build lint test race sim powercut failovers chaos stale ## what CI runs, under twenty minutes
+check: build lint test race sim powercut faults failovers chaos stale ## what CI runs, under twenty minutes
 
 race: ## the same tests under the race detector
 	$(GO) test -race ./...
@@ -63,4 +63,4 @@ $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	touch $@
 
-.PHONY: help build demo test check race lint sim powercut failovers chaos stale bench
+.PHONY: help build demo test check race lint sim powercut faults failovers chaos stale bench
