@@ -316,6 +316,7 @@ type lookupReply struct {
 	Cluster id.Cluster `json:"cluster,string"`
 	Dnode   id.Host    `json:"dnode"`
 	Witness string     `json:"witness"`
+	Others  []string   `json:"others,omitempty"` // end points of the cluster's other hosts
 }
 
 // lookup answers a host that wonders whether to found a cluster. It needs no
@@ -326,6 +327,6 @@ func (s *Server) lookup(_ context.Context, _ id.UUID, req []byte) ([]byte, error
 		return nil, fmt.Errorf("read cluster.lookup: %w", err)
 	}
 	r := lookupReply{Witness: s.store.UUID().String()}
-	r.Cluster, r.Dnode, r.Known = s.store.Lookup(q.EndPoint)
+	r.Cluster, r.Dnode, r.Others, r.Known = s.store.Lookup(q.EndPoint)
 	return json.Marshal(r)
 }

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http/httptest"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -174,7 +176,7 @@ func TestServerRemembers(t *testing.T) {
 	if got := b.vote(t, 7, 2, 3, 2); !got.Raft.GetReject() {
 		t.Errorf("a second vote in one term: %+v", got)
 	}
-	if c, host, ok := s.store.Lookup("host:6030"); !ok || c != tale || host == 0 {
+	if c, host, _, ok := s.store.Lookup("host:6030"); !ok || c != tale || host == 0 {
 		t.Errorf("lookup: %v %v %v", c, host, ok)
 	}
 }
@@ -186,15 +188,30 @@ func TestLookup(t *testing.T) {
 	a.enroll(t, 7, 3)
 	guest := peer.NewNet(peer.Config{UUID: id.UUID{7}}, peer.Identity{}, slog.New(slog.DiscardHandler))
 	for addr, want := range map[string]lookupReply{
-		"host:6030": {true, tale, 1, s.store.UUID().String()},
+		"host:6030": {Known: true, Cluster: tale, Dnode: 1, Witness: s.store.UUID().String()},
 		"else:6030": {Witness: s.store.UUID().String()},
 	} {
 		req, _ := json.Marshal(lookupRequest{addr})
 		body, err := guest.CallAddr(t.Context(), s.addr, "cluster.lookup", req)
 		var got lookupReply
-		if err := errors.Join(err, json.Unmarshal(body, &got)); err != nil || got != want {
+		if err := errors.Join(err, json.Unmarshal(body, &got)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("lookup of %s: %s, %v", addr, body, err)
 		}
+	}
+}
+
+// A host that asks about its own end point is told where the others are: they
+// can let it in again.
+func TestLookupNamesTheOthers(t *testing.T) {
+	s := serve(t, waltest.NewDisk(2))
+	a := connect(t, s.addr, s.store.UUID(), hostOne)
+	a.enroll(t, 7, 3)
+	for host, addr := range map[id.Host]string{1: "host:6030", 2: "other:6030", 3: "third:6030"} {
+		s.store.Note(peer.Remote{Cluster: tale, Host: host, UUID: id.UUID{byte(host)}, Addr: addr})
+	}
+	c, host, others, ok := s.store.Lookup("other:6030")
+	if want := []string{"host:6030", "third:6030"}; !ok || c != tale || host != 2 || !slices.Equal(others, want) {
+		t.Errorf("got cluster %v, dnode %d, others %v, %v, want %v", c, host, others, ok, want)
 	}
 }
 

@@ -187,18 +187,26 @@ func (s *Store) Secret(c id.Cluster) (peer.Secret, bool) {
 	return k.secret, true
 }
 
-// Lookup says which cluster has a host with that end point.
-func (s *Store) Lookup(addr string) (c id.Cluster, host id.Host, ok bool) {
+// Lookup says which cluster has a host with that end point, and where its other
+// hosts are.
+func (s *Store) Lookup(addr string) (c id.Cluster, host id.Host, others []string, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, c := range slices.Sorted(maps.Keys(s.mu.clusters)) {
-		for host, m := range s.mu.clusters[c].hosts {
+		for n, m := range s.mu.clusters[c].hosts {
 			if m.Addr == addr {
-				return c, host, true
+				host, ok = n, true
+			} else if m.Addr != "" {
+				others = append(others, m.Addr)
 			}
 		}
+		if ok {
+			slices.Sort(others)
+			return c, host, others, true
+		}
+		others = nil
 	}
-	return 0, 0, false
+	return 0, 0, nil, false
 }
 
 // Clusters returns the hosts of all known clusters.

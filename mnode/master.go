@@ -119,6 +119,7 @@ func (s *Master) blankFacts() Facts {
 		NumOfMnodes: s.cfg.NumOfMnodes, Interval: s.cfg.Interval, OfflineThreshold: s.cfg.OfflineThreshold, Began: time.Now(),
 		Hosts: map[id.Host]Heard{}, Enrolled: map[Enrolment]bool{}, Retired: map[Enrolment]bool{},
 		Knocks: map[id.Host]time.Time{}, Asked: map[string]Answered{}, Linked: map[id.UUID]bool{},
+		Changing: map[id.Group]time.Time{},
 	}
 }
 
@@ -267,6 +268,9 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		}
 		return func() { s.enrolled(a) }, err
 	case Change:
+		s.mu.Lock()
+		s.mu.facts.Changing[a.Group] = time.Now()
+		s.mu.Unlock()
 		return nil, s.outside.ChangeMembers(ctx, a.Leader, a.Group, a.Change)
 	case Transfer:
 		return nil, s.outside.Transfer(ctx, a.Leader, a.Group, a.To)
@@ -393,7 +397,7 @@ func (s *Master) Facts() Facts {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f := s.mu.facts
-	f.Hosts, f.Knocks = maps.Clone(f.Hosts), maps.Clone(f.Knocks)
+	f.Hosts, f.Knocks, f.Changing = maps.Clone(f.Hosts), maps.Clone(f.Knocks), maps.Clone(f.Changing)
 	f.Linked = map[id.UUID]bool{}
 	return f
 }

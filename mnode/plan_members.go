@@ -26,7 +26,7 @@ func (p *planner) members(g Group) {
 	if !ready {
 		return
 	}
-	if change, differs := difference(g, line, want); differs {
+	if change, differs := difference(line, want); differs {
 		if !p.carried(want) {
 			p.task(g, "change members", "too few of the members that vote then answer now")
 			return
@@ -68,15 +68,19 @@ func (p *planner) record(g Group, line GroupReport) bool {
 			noted = append(noted, m.Replica)
 		}
 	}
+	for _, m := range g.Members {
+		if m.Leaving && slices.Contains(voters, m.Replica) {
+			return false // older than the record: look again later
+		}
+	}
+	// One that was taken back and came to vote all the same is removed again.
+	voters = slices.DeleteFunc(voters, func(r id.Replica) bool {
+		return !slices.ContainsFunc(g.Members, func(m Member) bool { return m.Replica == r })
+	})
 	slices.Sort(noted)
 	slices.Sort(voters)
 	if slices.Equal(noted, voters) || len(voters) == 0 {
 		return false
-	}
-	for _, r := range voters { // a voter that the record does not know any more: look again later
-		if !slices.ContainsFunc(g.Members, func(m Member) bool { return m.Replica == r && !m.Leaving }) {
-			return false
-		}
 	}
 	p.do(Decide{SetVoters{Group: g.ID, Voters: voters}})
 	return true
@@ -84,8 +88,11 @@ func (p *planner) record(g Group, line GroupReport) bool {
 
 // takeBack strikes out a member that was to join and is not wanted any more:
 // its dnode is being dropped or has lost its directory again, the arbitrator is
-// another one, or the database has been given fewer replicas.
+// another one, or the database has been given fewer replicas. It waits until no
+// change can be under way any more, asked for by this master or the last one,
+// that makes it a voter.
 func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool {
+	calm := p.now.Sub(p.f.Began) > actionTimeout && p.now.Sub(p.f.Changing[g.ID]) > actionTimeout
 	extra := len(p.staying(g)) - t
 	for i := len(g.Members) - 1; i >= 0; i-- { // the newest first
 		m := g.Members[i]
@@ -96,6 +103,10 @@ func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool 
 		case !m.Witness && extra > 0 && g.ID != id.Mnode:
 		default:
 			continue
+		}
+		if !calm {
+			p.task(g, "remove replica", "replica %d was to join and is taken back in a moment", m.Replica)
+			return true
 		}
 		if _, known := line.member(m.Replica); known {
 			p.do(Change{Group: g.ID, Leader: leader.UUID, Change: consensus.Change{Remove: []id.Replica{m.Replica}}})
@@ -144,7 +155,7 @@ func (p *planner) appliedRemoval(g Group, at, removed Member) bool {
 
 // difference returns the one joint change from the voters that Raft has to the
 // ones that are wanted.
-func difference(g Group, line GroupReport, want []Member) (consensus.Change, bool) {
+func difference(line GroupReport, want []Member) (consensus.Change, bool) {
 	var c consensus.Change
 	have := line.voters()
 	for _, m := range want {
@@ -153,9 +164,7 @@ func difference(g Group, line GroupReport, want []Member) (consensus.Change, boo
 		}
 	}
 	for _, r := range have {
-		wanted := slices.ContainsFunc(want, func(m Member) bool { return m.Replica == r })
-		known := slices.ContainsFunc(g.Members, func(m Member) bool { return m.Replica == r })
-		if !wanted && known {
+		if !slices.ContainsFunc(want, func(m Member) bool { return m.Replica == r }) {
 			c.Remove = append(c.Remove, r)
 		}
 	}

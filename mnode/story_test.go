@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -94,6 +95,13 @@ func (w *world) run(d *datadriven.TestData) string {
 		w.now = w.now.Add(10 * w.facts.Interval) // whoever is silent is known to be
 		w.settle(nil)
 		return w.log.String() + w.String()
+	case "stray": // a member that was taken back comes to vote all the same
+		var group, replica int
+		d.ScanArgs(w.t, "group", &group)
+		d.ScanArgs(w.t, "replica", &replica)
+		raft := w.rafts[id.Group(group)]
+		stray := consensus.Member{Replica: id.Replica(replica), UUID: id.UUID{0x5a}}
+		raft.members = append(raft.members, consensus.MemberStatus{Member: stray, Match: raft.last})
 	case "steps": // steps <n>
 		fmt.Sscanf(name(), "%d", &n)
 		w.rounds(n, nil)

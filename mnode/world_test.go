@@ -405,8 +405,10 @@ func (w *world) rounds(n int, crash func() bool) {
 		}
 		if done && w.log.Len() > before {
 			idle = 0
-		} else if idle++; idle > int(2*actionTimeout/(100*time.Millisecond)) {
+		} else if idle++; idle > 2*int(actionTimeout/time.Second) {
 			return // nothing is waited for that time alone brings
+		} else {
+			w.now = w.now.Add(time.Second)
 		}
 		if stuck := !w.arbUp() && onlyEnrolments(actions); len(actions) > 0 && (stuck || onlyQuestions(actions) && len(w.facts.Asked) == 0) {
 			return

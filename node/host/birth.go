@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -36,6 +37,7 @@ type lookupAnswer struct {
 	Dnode   id.Host    `json:"dnode"`
 	Witness string     `json:"witness,omitempty"` // the arbitrator's directory
 	Text    string     `json:"text,omitempty"`    // what to tell the operator
+	Others  []string   `json:"others,omitempty"`  // end points of the cluster's other hosts; of an arbitrator
 }
 
 type joinRequest struct {
@@ -51,83 +53,109 @@ type joinAnswer struct {
 }
 
 // enter makes this host a member of a cluster, if it is not one yet: the first
-// host founds it, every other joins it.
+// host founds it, every other joins it. So does a first host of which a cluster
+// knows already: its directory is gone, and it waits to be restored.
 func (h *Host) enter(ctx context.Context) error {
 	self := h.record.Identity()
 	if self.Cluster == 0 {
-		var err error
+		helpers, err := []string{h.cfg.FirstEP, h.cfg.SecondEP}, error(nil)
 		if h.cfg.EndPoint == h.cfg.FirstEP {
-			err = h.born(ctx)
-		} else {
-			err = h.join(ctx)
+			helpers, err = h.born(ctx)
+		}
+		if err == nil && len(helpers) > 0 {
+			err = h.join(ctx, helpers)
 		}
 		if err != nil {
 			return err
 		}
 		self = h.record.Identity()
 	}
+	h.waiting.Store(nil)
 	h.net.SetIdentity(peer.Identity{Cluster: self.Cluster, Host: self.Dnode, Secret: peer.Secret(self.Secret)})
 	h.log.Info("member of a cluster", "cluster", self.Cluster, "dnode", self.Dnode, "uuid", self.UUID, "start", h.record.Offer().Boot)
 	return nil
 }
 
+// Waiting says why this host is in no cluster yet, with what to type; empty: it
+// is in one, or nothing is known.
+func (h *Host) Waiting() string {
+	if text := h.waiting.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
 // born makes sure that no cluster with this end point exists, and then notes
-// that this host is the first of a new one.
-func (h *Host) born(ctx context.Context) error {
+// that this host is the first of a new one. If there is one, it returns whom to
+// ask to be let in.
+func (h *Host) born(ctx context.Context) (helpers []string, err error) {
 	if h.cfg.SecondEP != "" && h.cfg.SecondEP != h.cfg.EndPoint {
-		if a, err := h.lookup(ctx, h.cfg.SecondEP); err == nil && a.Known {
-			return h.gone(a, h.cfg.SecondEP)
+		a, err := h.lookup(ctx, h.cfg.SecondEP)
+		switch {
+		case err == nil && a.Known:
+			h.sayGone(a, h.cfg.SecondEP)
+			return []string{h.cfg.SecondEP}, nil
+		case err == nil && a.Cluster != 0: // this dnode was dropped
+			return []string{h.cfg.SecondEP}, nil
 		}
 	}
 	if h.cfg.Arbitrator != "" {
-		if err := h.askArbitratorFirst(ctx); err != nil {
-			return err
+		helpers, err := h.askArbitratorFirst(ctx)
+		if err != nil || len(helpers) > 0 {
+			return helpers, err
 		}
 	}
 	var secret mnode.Secret
 	rand.Read(secret[:]) // never fails (crypto/rand, Go 1.24)
 	cluster := id.Cluster(randomUint64()>>1 | 1)
 	h.log.Info("a new cluster is born", "cluster", cluster, "end_point", h.cfg.EndPoint)
-	return h.record.change(func(c *contents) {
+	return nil, h.record.change(func(c *contents) {
 		c.Identity.Cluster, c.Identity.Dnode, c.Identity.Secret, c.Identity.Founding = cluster, 1, secret, true
 	})
 }
 
-// gone is the end of a first host that was a member before. --new-cluster does
-// not help against another host that still is one.
-func (h *Host) gone(a lookupAnswer, helper string) error {
-	if a.Text != "" {
-		return errors.New(a.Text)
+// sayGone tells the operator of a first host that was a member before what to
+// type. --new-cluster does not help against another host that still is one.
+func (h *Host) sayGone(a lookupAnswer, helper string) {
+	text := a.Text
+	if text == "" {
+		text = fmt.Sprintf("this end point is dnode %d of cluster %d, its directory is gone: RESTORE DNODE %d on %s",
+			a.Dnode, a.Cluster, a.Dnode, helper)
 	}
-	return fmt.Errorf("this end point is dnode %d of cluster %d, its directory is gone: RESTORE DNODE %d on %s",
-		a.Dnode, a.Cluster, a.Dnode, helper)
+	h.waiting.Store(&text)
+	h.log.Error("no second cluster is founded: this host waits to be restored", "text", text)
 }
 
 // askArbitratorFirst waits for the arbitrator's word. It may be the only one
-// left who remembers a cluster with this end point.
-func (h *Host) askArbitratorFirst(ctx context.Context) error {
+// left who remembers a cluster with this end point; then it names the others.
+func (h *Host) askArbitratorFirst(ctx context.Context) (helpers []string, err error) {
 	said := false
 	for {
 		a, err := h.lookup(ctx, h.cfg.Arbitrator)
 		switch {
 		case err == nil && !a.Known:
-			return nil
-		case err == nil && !h.cfg.NewCluster:
-			helper := h.cfg.SecondEP
-			if helper == "" {
-				helper = "the other host"
-			}
-			return fmt.Errorf("%w (or start with --new-cluster to give that cluster up)", h.gone(a, helper))
+			return nil, nil
 		case h.cfg.NewCluster:
 			h.log.Warn("new cluster in spite of the arbitrator", "arbitrator", h.cfg.Arbitrator, "known", a.Known, "err", err)
-			return nil
+			return nil, nil
+		case err == nil:
+			helpers := a.Others
+			if h.cfg.SecondEP != "" && h.cfg.SecondEP != h.cfg.EndPoint && !slices.Contains(helpers, h.cfg.SecondEP) {
+				helpers = append(helpers, h.cfg.SecondEP)
+			}
+			if len(helpers) == 0 {
+				return nil, fmt.Errorf("this end point is dnode %d of cluster %d, its directory is gone, and that was its only host (start with --new-cluster to give that cluster up)",
+					a.Dnode, a.Cluster)
+			}
+			h.sayGone(a, helpers[0])
+			return helpers, nil
 		case !said:
 			said = true
 			h.log.Warn("waiting for the arbitrator: it may know a cluster with this end point; --new-cluster starts one without it",
 				"arbitrator", h.cfg.Arbitrator, "err", err)
 		}
 		if err := pause(ctx, askEvery); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -187,13 +215,13 @@ func (h *Host) found(ctx context.Context) error {
 	}
 }
 
-// join knocks at firstEp and secondEp until one of them lets this host in. It
+// join knocks at the hosts of a cluster until one of them lets this host in. It
 // says once what an operator has to type.
-func (h *Host) join(ctx context.Context) error {
+func (h *Host) join(ctx context.Context, helpers []string) error {
 	self := h.record.Identity()
 	said := map[string]string{}
 	for {
-		for _, addr := range []string{h.cfg.FirstEP, h.cfg.SecondEP} {
+		for _, addr := range helpers {
 			if addr == "" || addr == h.cfg.EndPoint {
 				continue
 			}
@@ -227,8 +255,10 @@ func (h *Host) sayWaiting(said map[string]string, addr string, err error) {
 	var refused *peer.CallError
 	switch {
 	case errors.As(err, &refused) && refused.Code == mnode.CodeNoDnode:
+		h.waiting.Store(nil)
 		h.log.Warn("this host is not in the cluster yet", "type", fmt.Sprintf("CREATE DNODE '%s'", h.cfg.EndPoint), "on", addr)
 	case errors.As(err, &refused):
+		h.waiting.Store(&refused.Text)
 		h.log.Warn("this host is not let in", "by", addr, "reason", refused.Text)
 	default:
 		h.log.Info("waiting for a host of the cluster", "end_point", addr, "err", err)
@@ -260,8 +290,8 @@ func (h *Host) answerLookup(_ context.Context, _ id.UUID, body []byte) ([]byte, 
 	if err := json.Unmarshal(body, &q); err != nil {
 		return nil, fmt.Errorf("read lookup: %w", err)
 	}
-	var a lookupAnswer
 	v := h.View()
+	a := lookupAnswer{Cluster: v.Cluster.ID}
 	if d, ok := v.DnodeAt(q.EndPoint); ok && !d.UUID.IsZero() {
 		a = lookupAnswer{Known: true, Cluster: v.Cluster.ID, Dnode: d.ID, Text: v.GoneText(d)}
 	}

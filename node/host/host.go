@@ -130,6 +130,7 @@ type Host struct {
 	told     atomic.Pointer[told]               // the master's last answer
 	done     atomic.Uint64                      // View.Index that the replicas are equal to
 	sequence atomic.Uint64                      // of this host's requests to the mnode
+	waiting  atomic.Pointer[string]             // why it is in no cluster yet
 	handlers handlers
 	flights  flights
 

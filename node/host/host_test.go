@@ -269,28 +269,55 @@ func TestLostReplicaIsNotMadeAgain(t *testing.T) {
 	})
 }
 
+// A first host whose directory is gone never founds a second cluster: it waits
+// until somebody has typed RESTORE DNODE, wherever it learned of the first one.
 func TestFirstHostAsksBeforeItFounds(t *testing.T) {
+	for _, told := range []string{"by secondEp", "by the arbitrator"} {
+		bubble(t, func(t *testing.T) {
+			w, a, b := pair(t)
+			defer w.end()
+			cluster := a.View().Cluster.ID
+			if told == "by the arbitrator" {
+				a.edit = func(c *Config) { c.SecondEP = "" }
+			}
+			a.wipe(5)
+			w.until("it says what to type", func() bool {
+				return strings.Contains(a.Waiting(), "directory is gone: RESTORE DNODE 1 on b:6030")
+			})
+			time.Sleep(5 * time.Second)
+			if got := a.Dnode(); got != 0 {
+				t.Fatalf("%s: wiped first host is dnode %d", told, got)
+			}
+			if err := b.RestoreDnode(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			took := w.until("it is dnode 1 again", func() bool { return a.Dnode() == 1 })
+			if took > time.Second {
+				t.Errorf("%s: let in %v after RESTORE DNODE, want within 1s", told, took)
+			}
+			w.until("its replica votes again", func() bool { return votes(b, id.Mnode) == 3 && votes(a, id.Mnode) == 3 && settled(b) })
+			if got := a.View().Cluster.ID; got != cluster {
+				t.Errorf("%s: cluster %d, want %d", told, got, cluster)
+			}
+		})
+	}
+}
+
+// With the arbitrator alone a wiped first host waits for the others, unless
+// somebody gives the old cluster up.
+func TestNewClusterInSpiteOfTheArbitrator(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w, a, _ := pair(t)
+		w, a, b := pair(t)
 		defer w.end()
 		cluster := a.View().Cluster.ID
-		a.kill()
-		a.dir, a.disk = t.TempDir(), waltest.NewDisk(5)
-		a.move()
-		<-a.ended
-		if a.err == nil || !strings.Contains(a.err.Error(), "RESTORE DNODE 1 on b:6030") {
-			t.Errorf("wiped first host: got %v, want how to restore it", a.err)
-		}
-		w.all[addrB].kill()
-		a.dir, a.disk = t.TempDir(), waltest.NewDisk(6)
-		a.move()
-		<-a.ended
-		if a.err == nil || !strings.Contains(a.err.Error(), "its directory is gone") {
-			t.Errorf("with the arbitrator alone: got %v, want a refusal", a.err)
+		b.kill()
+		a.wipe(6)
+		time.Sleep(5 * time.Second)
+		if a.Dnode() != 0 {
+			t.Fatal("a second cluster was founded")
 		}
 		a.edit = func(c *Config) { c.NewCluster = true }
-		a.dir, a.disk = t.TempDir(), waltest.NewDisk(7)
-		a.move()
+		a.wipe(7)
 		w.until("another cluster", func() bool { id := a.View().Cluster.ID; return id != 0 && id != cluster })
 	})
 }

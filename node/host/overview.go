@@ -41,11 +41,11 @@ type DnodeRow struct {
 	// RemovalBlocked says why a host that has been away for longer than
 	// offlineThreshold is still a member; empty: it is not that long.
 	RemovalBlocked string
-	Version  string
-	Copy     bool            // its directory is refused as an old copy
-	Ahead    time.Duration   // of its clock before this host's, as far as a report tells; zero for this host
-	Found    []alarm.Finding // what it finds wrong with itself
-	Seen     time.Duration   // age of what is shown; negative: never heard of
+	Version        string
+	Copy           bool            // its directory is refused as an old copy
+	Ahead          time.Duration   // of its clock before this host's, as far as a report tells; zero for this host
+	Found          []alarm.Finding // what it finds wrong with itself
+	Seen           time.Duration   // age of what is shown; negative: never heard of
 }
 
 // MnodeRow is one line of SHOW MNODES.

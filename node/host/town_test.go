@@ -346,7 +346,13 @@ func (w *town) lookup(req []byte) ([]byte, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	i, known := w.arb.known[q.EndPoint]
-	return json.Marshal(lookupAnswer{Known: known, Cluster: i.Cluster, Dnode: i.Host, Witness: w.arb.uuid.String()})
+	a := lookupAnswer{Known: known, Cluster: i.Cluster, Dnode: i.Host, Witness: w.arb.uuid.String()}
+	for addr := range w.arb.known {
+		if known && addr != q.EndPoint {
+			a.Others = append(a.Others, addr)
+		}
+	}
+	return json.Marshal(a)
 }
 
 // call runs a handler of another house. The connection breaks when one of the
@@ -517,7 +523,10 @@ func pair(t *testing.T) (w *town, a, b *house) {
 		t.Fatal(err)
 	}
 	b.move()
-	w.until("mnode on both", func() bool { return votes(a, id.Mnode) == 3 && votes(b, id.Mnode) == 3 })
+	// Also in the record: until the joint change is over, b can't do without a.
+	w.until("mnode on both", func() bool {
+		return votes(a, id.Mnode) == 3 && votes(b, id.Mnode) == 3 && settled(a) && settled(b)
+	})
 	return w, a, b
 }
 
