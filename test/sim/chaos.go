@@ -28,6 +28,9 @@ func chaosOf(data int, membership bool) func(*world) {
 		}
 		w.cell(data, groups)
 		w.load.every = w.between(10*ms, 60*ms)
+		if w.chance(0.5) {
+			w.startClients(3)
+		}
 		if w.chance(0.2) {
 			w.load.batch = 1 + w.pick(8)
 		}
@@ -171,6 +174,10 @@ func (c *chaos) strike() {
 		}
 	case n < 87:
 		c.blackout()
+	case n < 88 && w.skewed:
+		h := c.host()
+		h.skew = w.between(-time.Hour, time.Hour)
+		w.tracef("the clock of %s steps to %v", h.name, h.skew)
 	case n < 90:
 		was := w.load.batch
 		w.load.batch = 1 + w.pick(50)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -16,7 +15,7 @@ type load struct {
 	batch   int     // writes at once
 	reads   float64 // chance of a read beside a write
 	astray  float64 // chance that a read goes to any host at all
-	bytes   int     // of a write, at least 8
+	bytes   int     // of a write, at least those of a statement
 	on      bool
 	value   uint64
 	ticket  uint64
@@ -34,6 +33,9 @@ type request struct {
 	term   id.Term  // a write: where it was accepted
 	index  id.Index
 	onDone func(err error) // of the manager's requests
+
+	register uint8                        // of a client's read
+	answer   func(ok bool, result uint64) // of a client's operation: once, or never
 }
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -90,10 +92,8 @@ func (w *world) writeTo(h *host, g *group, n int) {
 	for range n {
 		w.load.value++
 		w.load.issued++
-		data := make([]byte, max(w.load.bytes, 8))
-		binary.LittleEndian.PutUint64(data, w.load.value)
 		e.Tickets = append(e.Tickets, w.newRequest(h, g).ticket)
-		e.Data = append(e.Data, data)
+		e.Data = append(e.Data, h.replicas[g.id].stamped(statementID{}, 0, w.load.value))
 	}
 	h.post(e)
 }
@@ -119,6 +119,9 @@ func (q *request) refused(err error) {
 	if q.onDone != nil {
 		q.onDone(err)
 	}
+	if q.answer != nil {
+		q.answer(false, 0)
+	}
 }
 
 func (q *request) done() {
@@ -127,7 +130,12 @@ func (q *request) done() {
 	}
 }
 
-func (q *request) lost() {}
+// lost is what becomes of an entry in the place of which another stands.
+func (q *request) lost() {
+	if q.answer != nil {
+		q.answer(false, 0)
+	}
+}
 
 // accepted notes where the leader put a write.
 func (h *host) accepted(e consensus.Accepted) {
@@ -167,5 +175,9 @@ func (h *host) readReady(q *request, e consensus.ReadReady) {
 	if e.Index < q.floor {
 		h.w.fail("I8", "%s: a read of group %d may be served at %d, entry %d was acknowledged before it was asked",
 			h.name, e.Group, e.Index, q.floor)
+	}
+	if r := h.replicas[e.Group]; r != nil && q.answer != nil {
+		r.readings = append(r.readings, reading{e.Index, q})
+		r.serveReads()
 	}
 }

@@ -179,9 +179,15 @@ func (a *witness) tellGeneration() {
 
 // backup is a copy of a host's whole directory.
 type backup struct {
-	disk  *waltest.Disk
-	dir   directory
-	taken time.Duration
+	disk   *waltest.Disk
+	dir    directory
+	states map[id.Group]checkpointed
+	taken  time.Duration
+}
+
+type checkpointed struct {
+	index id.Index
+	state state
 }
 
 // copyOfDisk copies a disk as processes see it now.
@@ -193,7 +199,11 @@ func copyOfDisk(d *waltest.Disk, w *world) *waltest.Disk {
 
 // backup copies the directory as it is at this moment, running or not.
 func (h *host) backup() *backup {
-	return &backup{copyOfDisk(h.store.disk, h.w), h.dir.clone(), h.w.now}
+	b := &backup{copyOfDisk(h.store.disk, h.w), h.dir.clone(), map[id.Group]checkpointed{}, h.w.now}
+	for g, r := range h.replicas {
+		b.states[g] = checkpointed{r.durable, r.durableState.clone()}
+	}
+	return b
 }
 
 // restore puts a copy in place of a dead host's directory. State machines
@@ -204,8 +214,8 @@ func (h *host) restore(b *backup) {
 	h.dir = b.dir.clone()
 	h.store.replace(copyOfDisk(b.disk, h.w))
 	for g, r := range h.replicas {
-		if d := h.store.durable[g]; d != nil {
-			r.durable = d.mark
+		if c, ok := b.states[g]; ok && h.store.durable[g] != nil {
+			r.durable, r.durableState, r.recent = c.index, c.state.clone(), nil
 		} else {
 			delete(h.replicas, g)
 		}

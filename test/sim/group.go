@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 )
@@ -41,6 +42,8 @@ type group struct {
 	askAgain      time.Duration      // no change of membership is asked for before
 	changedBefore int                // changes at the last fault
 	openings      map[id.Term]int    // of the feed, after it was shut
+	history       []*operation       // of clients
+	stamp         hlc.Stamp          // of the newest entry
 }
 
 // seat binds a replica id to a directory (R29, R38).
@@ -163,6 +166,7 @@ func (g *group) checkApply(r *replica, e consensus.Apply) {
 		if !ok {
 			w.fail("I2", "%s: group %d applies entry %d, which its log cut", r.host.name, g.id, i)
 		}
+		news := i > g.end()
 		g.learn(r, i, x, s.hard.Term)
 		if raftpb.EntryType(x.kind) != raftpb.EntryNormal || x.size == 0 {
 			continue
@@ -170,12 +174,24 @@ func (g *group) checkApply(r *replica, e consensus.Apply) {
 		if len(given) == 0 || given[0].Index != i || given[0].Term != x.term || sum(given[0].Data) != x.sum {
 			w.fail("I2", "%s: group %d applies %s where its log holds entry %d of term %d", r.host.name, g.id, first(given), i, x.term)
 		}
+		if news {
+			g.checkStamp(given[0])
+		}
 		given = given[1:]
 	}
 	if len(given) > 0 {
 		w.fail("I2", "%s: group %d applies %s out of place, from %d to %d", r.host.name, g.id, first(given), from+1, e.Index)
 	}
 	w.fold(5, uint64(r.host.at), uint64(g.id), uint64(e.Index))
+}
+
+// checkStamp: later in the log is later in stamps, whatever clocks show.
+func (g *group) checkStamp(e consensus.Entry) {
+	st := commandOf(e.Data)
+	if st.stamp <= g.stamp {
+		g.w.fail("stamps", "group %d: entry %d is stamped %v, one before it %v", g.id, e.Index, st.stamp, g.stamp)
+	}
+	g.stamp = st.stamp
 }
 
 // learn compares entry i with the ledger, or enters it.

@@ -28,6 +28,9 @@ type host struct {
 	dir  directory
 	seen map[id.UUID]peer.Sighting // what this life knows of others, kept now and then
 
+	skew     time.Duration // of the clock on its wall
+	sequence uint64        // of the statements that it carries for clients
+
 	tickOwed bool // ticks passed while it was frozen: one of them comes (pitfall 6)
 }
 
@@ -50,6 +53,9 @@ func (w *world) vacant(name string) *host {
 	}
 	h.offer = func() peer.Offer { return h.dir.starts }
 	h.judges, h.refusedBy, h.heardOf = h.judge, h.refused, h.heardSequence
+	if w.skewed {
+		h.skew = w.between(-time.Hour, time.Hour)
+	}
 	h.store.init(h)
 	w.hosts = append(w.hosts, h)
 	w.net.add(&h.box)

@@ -4,7 +4,9 @@ import (
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/vnode/repeat"
 )
 
 // replica is the state machine of one group on one host, with its apply worker.
@@ -26,10 +28,18 @@ type replica struct {
 	shutIn  id.Term // the term in which its feed is shut since an earlier step
 
 	wasShutIn id.Term // shutIn before this step
+
+	state        state
+	memory       *repeat.Memory[statementID, outcome]
+	clock        hlc.Clock
+	durableState state
+	recent       []effect // since the checkpoint
+	readings     []reading
 }
 
 func (h *host) newReplica(g *group, r id.Replica) *replica {
 	x := &replica{group: g, host: h, id: r, applied: 1, durable: 1, handed: 1, first: true, pending: map[id.Index]*request{}, answers: map[id.Replica]answer{}}
+	x.reopen()
 	h.replicas[g.id] = x
 	g.checkpointLater(x)
 	return x
@@ -42,13 +52,15 @@ func (r *replica) restart() {
 	r.first = true
 	r.queue, r.busy, r.leads, r.shutIn = nil, false, false, 0
 	r.pending, r.answers = map[id.Index]*request{}, map[id.Replica]answer{}
+	r.clock, r.readings = hlc.Clock{}, nil
+	r.reopen()
 	r.group.checkpointLater(r)
 }
 
 func (g *group) checkpointLater(r *replica) {
 	r.host.later(r.host.w.between(300*time.Millisecond, 2*time.Second), func() {
 		if r.applied > r.durable && !r.host.paused {
-			r.durable = r.applied
+			r.checkpoint()
 			r.host.post(consensus.Checkpointed{Group: g.id, Index: r.durable})
 		}
 		g.checkpointLater(r)
@@ -79,9 +91,13 @@ func (r *replica) work() {
 		r.applied = max(r.applied, e.Index)
 		h.post(consensus.Applied{Group: r.group.id, Index: e.Index})
 		for _, x := range e.Entries {
+			result := r.run(x)
 			if q := r.pending[x.Index]; q != nil {
 				delete(r.pending, x.Index)
 				r.group.outcome(r, q, x, before)
+				if q.answer != nil {
+					q.answer(x.Term == q.term, result.was)
+				}
 			}
 		}
 		for i, q := range r.pending {
@@ -90,6 +106,7 @@ func (r *replica) work() {
 				q.lost()
 			}
 		}
+		r.serveReads()
 		if r.busy = len(r.queue) > 0; r.busy {
 			r.work()
 		}

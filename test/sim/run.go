@@ -85,6 +85,9 @@ func runSeed(s scenario, seed uint64, trace io.Writer) (res result) {
 		}
 	}()
 	s.run(w)
+	for _, g := range w.groups {
+		g.checkRegisters()
+	}
 	return res
 }
 

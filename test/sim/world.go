@@ -29,6 +29,7 @@ type world struct {
 	groups []*group
 	load   load
 	wire   bool            // frames are encoded and decoded
+	skewed bool            // clocks on walls differ, and step
 	gaps   []time.Duration // that a script looked at
 
 	hash  uint64    // of everything that happened, in order
@@ -50,6 +51,7 @@ func newWorld(seed uint64, trace io.Writer) *world {
 	}
 	w.net = newNetwork(w)
 	w.wire = seed%8 == 3
+	w.skewed = w.chance(0.5)
 	return w
 }
 

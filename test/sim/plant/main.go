@@ -25,7 +25,7 @@ import (
 )
 
 // parts of the tree that a simulation is built from.
-var parts = []string{"go.mod", "go.sum", "consensus", "arbitrator", "internal", "test/sim"}
+var parts = []string{"go.mod", "go.sum", "consensus", "arbitrator", "internal", "vnode/repeat", "test/sim"}
 
 const patches = "test/sim/planted"
 
