@@ -1,6 +1,7 @@
 package host
 
 import (
+	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
@@ -43,16 +44,19 @@ func (h *Host) vanished(u id.UUID, heard time.Time) string {
 // answers.
 func (h *Host) Addrs(d mnode.Dnode) []string {
 	var list []string
-	v := h.View()
-	if h.cfg.Hints != nil {
-		if heard := h.cfg.Hints.EndPoint(d.UUID); heard != "" {
-			list = append(list, heard)
+	add := func(ep string) {
+		if ep != "" && ep != h.cfg.EndPoint && !slices.Contains(list, ep) {
+			list = append(list, ep)
 		}
 	}
-	list = append(list, d.EndPoint)
+	if h.cfg.Hints != nil {
+		add(h.cfg.Hints.EndPoint(d.UUID))
+	}
+	add(d.EndPoint)
 	for _, ep := range []string{h.cfg.FirstEP, h.cfg.SecondEP} {
-		if _, taken := v.DnodeAt(ep); ep != "" && ep != h.cfg.EndPoint && !taken {
-			list = append(list, ep)
+		of, taken := h.View().DnodeAt(ep)
+		if !taken || of.ID == h.Dnode() { // what was this host's may be anyone's now
+			add(ep)
 		}
 	}
 	return list
