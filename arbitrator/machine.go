@@ -160,6 +160,12 @@ func (m *Machine) receive(now time.Duration, r *Received, msg *peer.Message) {
 		if msg.Enroll != nil && msg.Group != 0 && usable(msg.To) {
 			m.enroll(r, msg)
 		}
+	case peer.KindPosition:
+		if rep := m.identify(r, msg); rep != nil {
+			m.answer(rep, r.From, peer.Message{
+				Kind: peer.KindPosition, Group: msg.Group, From: msg.To, To: msg.From, Term: rep.termAt(rep.Last), Index: rep.Last,
+			})
+		}
 	case peer.KindRaft, peer.KindFeed:
 		if !usable(msg.From) || msg.From == msg.To || (msg.Kind == peer.KindFeed) != (msg.Feed != nil) {
 			return

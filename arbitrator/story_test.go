@@ -179,6 +179,8 @@ func showMessage(m peer.Message) string {
 		return head + "retired"
 	case peer.KindPong:
 		return "pong"
+	case peer.KindPosition:
+		return fmt.Sprintf("%sposition term %d last %d", head, m.Term, m.Index)
 	}
 	return fmt.Sprintf("%skind %d", head, m.Kind)
 }
@@ -235,6 +237,8 @@ func parseMessage(t *testing.T, line string) peer.Message {
 		m.Kind, m.Enroll = peer.KindEnroll, &peer.Enroll{Witness: witness}
 	case "retire":
 		m.Kind, m.Enroll = peer.KindRetire, &peer.Enroll{Witness: witness}
+	case "position":
+		m.Kind = peer.KindPosition
 	case "ping":
 		m.Kind = peer.KindPing
 	case "goodbye":

@@ -15,6 +15,7 @@ import (
 	"github.com/tarbitrator/tarbitrator/arbitrator"
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/wal"
 )
 
 // stage runs machines of data hosts and one arbitrator over a perfect network
@@ -235,6 +236,28 @@ func (s *stage) change(a *actor, c Change) {
 	s.run(200 * time.Millisecond)
 }
 
+// recover does to a host's log what tnode recover does (R35).
+func (s *stage) recover(a *actor, group id.Group) {
+	all, err := ReadRemains(a.log)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, r := range all {
+		if r.Group != group {
+			continue
+		}
+		for _, mem := range r.Members {
+			if mem.Witness {
+				s.toArb(a, []peer.Message{{Kind: peer.KindRetire, Group: group, To: mem.Replica, Enroll: &peer.Enroll{Witness: arbUUID}}})
+			}
+		}
+		op := r.Only(r.Replica+1000, a.uuid, []byte("recovered"))
+		a.log.do([]wal.Op{op})
+		fmt.Fprintf(&s.log, "%s had %d entries, and goes on as replica %d\n", a.name, r.Last.Index, r.Replica+1000)
+	}
+	a.inbox = nil
+}
+
 func (s *stage) restart(name string) {
 	a := s.host(name)
 	a.inbox, a.pending = nil, nil
@@ -354,6 +377,8 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) {
 		s.status(group)
 		s.toArb(founder, []peer.Message{{Kind: peer.KindEnroll, Group: group, To: w, Enroll: &peer.Enroll{Witness: arbUUID}}})
 		s.change(founder, Change{AddVoter: []Member{{Replica: 2, UUID: a.uuid}, {Replica: w, UUID: arbUUID, Witness: true}}})
+	case "recover": // of the stopped host: it goes on alone, and the arbitrator's record is retired
+		s.recover(s.host(name()), group)
 	case "hand-over":
 		a := s.host(name())
 		a.inbox = append(a.inbox, Stopping{})

@@ -67,6 +67,7 @@ const (
 	kindSetVoters      kind = 16
 	kindForgetMember   kind = 17
 	kindNoteFailover   kind = 30
+	kindRecover        kind = 31
 	kindRestoreDnode   kind = 18
 	kindKeepDnode      kind = 19
 	kindMarkOffline    kind = 20
@@ -93,6 +94,7 @@ var kinds = map[kind]func() Command{
 	kindSetVoters:      func() Command { return new(SetVoters) },
 	kindForgetMember:   func() Command { return new(ForgetMember) },
 	kindNoteFailover:   func() Command { return new(NoteFailover) },
+	kindRecover:        func() Command { return new(Recover) },
 	kindRestoreDnode:   func() Command { return new(RestoreDnode) },
 	kindKeepDnode:      func() Command { return new(KeepDnode) },
 	kindMarkOffline:    func() Command { return new(MarkOffline) },

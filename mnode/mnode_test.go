@@ -45,6 +45,7 @@ func everyCommand() []Command {
 		CreateUser{Name: "u", Hash: testHash},
 		AlterUser{Name: "u", Hash: testHash},
 		DropUser{Name: "u"},
+		Recover{Survivor: 2, Replicas: []Renumbered{{Group: 1, From: 2, To: 1004}}},
 		NoteFailover{Failover{
 			Name: consensus.Leadership{Group: 1, Term: 7}, Groups: 2, Ended: []consensus.Leadership{{Group: 1, Term: 6}}, From: 1, To: 2,
 			At: birth, Heard: birth, Cause: consensus.CauseFrozen, Mode: consensus.ModeAsync,

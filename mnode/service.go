@@ -179,7 +179,7 @@ func (s *Master) Exec(ctx context.Context, request Request, c Command) (Result, 
 		}
 	case SetArbitrator:
 		return s.setArbitrator(ctx, request, x.EndPoint)
-	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode, KeepDnode, MarkOffline:
+	case Found, AddMember, SetVoters, ForgetMember, FormGroup, RemoveGroup, RemoveDnode, KeepDnode, MarkOffline, NoteFailover, Recover:
 		return refuse(CodeParameter, "Invalid parameters: %T is the master's own", c), nil
 	}
 	return propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: c})

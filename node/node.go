@@ -100,6 +100,9 @@ func (n *Node) open() error {
 	if n.record, err = host.OpenRecord(c.DataDir); err != nil {
 		return err
 	}
+	if err := n.record.Whole(); err != nil {
+		return err
+	}
 	fs, err := wal.DirFS(filepath.Join(c.DataDir, "wal"))
 	if err != nil {
 		return err
@@ -148,7 +151,7 @@ func (n *Node) build() {
 	})
 	n.net = peer.NewNet(peer.Config{
 		UUID: who.UUID, Addr: c.EndPoint(),
-		Offer: n.record.Offer(), Judge: n.sightings.Judge, OnRefusedAsCopy: n.noteRefusal, OnSequence: n.sightings.Heard,
+		Offer: n.record.Offer(), Judge: n.judge, OnRefusedAsCopy: n.noteRefusal, OnSequence: n.sightings.Heard,
 		OnFrame: n.receive, OnLink: n.linked,
 	}, peer.Identity{Cluster: who.Cluster, Host: who.Dnode, Secret: peer.Secret(who.Secret)}, log)
 	n.alarms = &alarms{look: n.findings, log: log}

@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string) int {
 	app := &cli.App{
 		Name: "tnode", Usage: "a data host of a time-series cluster for two servers",
 		Version: query.Version, HideHelpCommand: true,
-		Commands:       []*cli.Command{startCommand(), sqlCommand(), demoCommand(), statusCommand()},
+		Commands:       []*cli.Command{startCommand(), sqlCommand(), demoCommand(), statusCommand(), recoverCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // the code is chosen below
 		OnUsageError:   usage,
 		Action: func(c *cli.Context) error {

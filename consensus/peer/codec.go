@@ -71,6 +71,8 @@ func appendMessage(dst []byte, m *Message) []byte {
 		return binary.AppendUvarint(dst, uint64(m.Term))
 	case KindHeld:
 		return binary.AppendUvarint(dst, uint64(m.Index))
+	case KindPosition:
+		return binary.AppendUvarint(binary.AppendUvarint(dst, uint64(m.Term)), uint64(m.Index))
 	case KindEnroll, KindEnrolled, KindRetire, KindRetired:
 		return append(dst, m.Enroll.Witness[:]...)
 	case KindGoodbye, KindPing, KindPong:
@@ -196,6 +198,8 @@ func (d *decoder) message(m *Message) {
 		m.Term = id.Term(d.uvarint())
 	case KindHeld:
 		m.Index = id.Index(d.uvarint())
+	case KindPosition:
+		m.Term, m.Index = id.Term(d.uvarint()), id.Index(d.uvarint())
 	case KindEnroll, KindEnrolled, KindRetire, KindRetired:
 		m.Enroll = new(Enroll)
 		copy(m.Enroll.Witness[:], d.bytes(uint64(len(m.Enroll.Witness))))

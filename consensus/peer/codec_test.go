@@ -79,6 +79,7 @@ func samples() (names []string, msgs []Message) {
 	add("refusal", Message{Kind: KindRefusal, Refusal: WrongWitness})
 	add("hung", Message{Kind: KindHung, Term: 6})
 	add("held", Message{Kind: KindHeld, Index: 1234})
+	add("position", Message{Kind: KindPosition, Term: 6, Index: 1234})
 	add("goodbye", Message{Kind: KindGoodbye})
 	add("ping", Message{Kind: KindPing})
 	add("pong", Message{Kind: KindPong})

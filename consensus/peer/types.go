@@ -37,6 +37,7 @@ const (
 	KindRetire   Kind = 11 // Enroll: forget this replica for ever (R24)
 	KindRetired  Kind = 12 // Enroll, echoed: the record is gone
 	KindHeld     Kind = 13 // Index: every member holds the log up to here; older entries may be cut
+	KindPosition Kind = 14 // host to arbitrator: how far does your record reach? Answered in kind: Term, Index (R35)
 )
 
 // Message is one thing that a member says to another about one group. From and
@@ -54,9 +55,9 @@ type Message struct {
 	Feed    *Feed    // KindFeed
 	Answer  *Answer  // KindAnswer
 	Refusal Refusal  // KindRefusal
-	Term    id.Term  // KindHung
+	Term    id.Term  // KindHung, KindPosition
 	Enroll  *Enroll  // KindEnroll to KindRetired
-	Index   id.Index // KindHeld
+	Index   id.Index // KindHeld, KindPosition
 }
 
 // MaxFeedEntries bounds Last - Base of a Feed (R11b). The arbitrator refuses a

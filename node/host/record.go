@@ -67,6 +67,7 @@ type contents struct {
 	Starts   peer.Offer // this start and those before it (R42)
 	OldCopy  string     `json:",omitempty"` // who has found this directory to be an old copy, and why
 	Replicas []held     // by Group
+	Recovery *Recovery  `json:",omitempty"` // the last one (R35)
 }
 
 // Record is the file that a host must not lose: who it is and what it holds.
