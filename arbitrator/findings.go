@@ -33,7 +33,7 @@ func (st Status) Findings() []alarm.Finding {
 			switch {
 			case h.OldCopy:
 				add(alarm.OldCopy, object, "the directory at "+h.EndPoint+" is an old copy of itself and is not listened to",
-					"stop that host and put its true directory back; if there is none, replace the host")
+					"stop that host and put its true directory back; if there is none, empty it, start it and RESTORE DNODE on another host")
 			case !h.Connected:
 				add(alarm.HostOffline, object, h.EndPoint+" is not connected to this arbitrator",
 					"look at tnode status of that cluster: the host is down, or cut off from here")

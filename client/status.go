@@ -24,6 +24,7 @@ type Status struct {
 	Machines  []Machine  `json:"machines"`  // data hosts, then the arbitrator
 	Databases []Database `json:"databases"` // the metadata first
 	Alarms    []Alarm    `json:"alarms"`    // the most urgent first
+	Tasks     []Task     `json:"tasks"`     // changes of the cluster that are under way
 	Failovers []Failover `json:"failovers"` // the newest of SHOW FAILOVERS, the newest first
 }
 
@@ -64,6 +65,14 @@ type Alarm struct {
 	Since  time.Time `json:"since"`
 	What   string    `json:"what"`
 	Next   string    `json:"next"`
+}
+
+// Task is a change that the cluster works on.
+type Task struct {
+	Object  string    `json:"object"` // "vgroup 3", "dnode 2"
+	What    string    `json:"what"`
+	Waiting string    `json:"waiting,omitempty"` // for what; empty: for nothing
+	Since   time.Time `json:"since"`
 }
 
 // Failover is a change of master.

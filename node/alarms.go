@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -102,7 +103,7 @@ func (n *Node) findings() ([]alarm.Finding, consensus.Mode) {
 	if why := n.refusal(); why != nil {
 		return []alarm.Finding{{
 			Code: alarm.OldCopy, Object: n.name(), What: why.Error(),
-			Next: "stop it and put its true directory back; if there is none, replace the host",
+			Next: fmt.Sprintf("stop it and put its true directory back; if there is none, empty it, start it and type RESTORE DNODE %d on another host", n.host.Dnode()),
 		}}, consensus.ModeUnknown
 	}
 	o := n.host.Overview()

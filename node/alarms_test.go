@@ -39,7 +39,7 @@ func TestAlarmsAreSaidOnce(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- a.run(ctx) }()
 
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute + lookEvery/2) // between two looks
 		if got := scrape(); strings.Contains(got, "HOST_OFFLINE") || !strings.Contains(got, `tnode_alarms{level="warning"} 0`) {
 			t.Errorf("all is well, and the metrics say\n%s", got)
 		}

@@ -57,6 +57,7 @@ func describe(o host.Overview, now outlook, s client.Status) client.Status {
 		s.ModeSince = now.since
 	}
 	s.Machines, s.Databases = machines(o), databases(o)
+	s.Tasks = tasks(o.Tasks)
 	s.Alarms = []client.Alarm{} // not null in JSON
 	for _, a := range now.alarms {
 		s.Alarms = append(s.Alarms, client.Alarm{
@@ -96,6 +97,23 @@ func machines(o host.Overview) []client.Machine {
 			m.Reason = a.Reason
 		}
 		list = append(list, m)
+	}
+	return list
+}
+
+func tasks(all []mnode.Task) []client.Task {
+	list := []client.Task{}
+	for _, t := range all {
+		object := "cluster"
+		switch {
+		case t.Group == id.Mnode:
+			object = "metadata"
+		case t.Group != 0:
+			object = fmt.Sprintf("vgroup %d", t.Group)
+		case t.Dnode != 0:
+			object = name(t.Dnode)
+		}
+		list = append(list, client.Task{Object: object, What: t.What, Waiting: t.Waiting, Since: t.Since})
 	}
 	return list
 }

@@ -31,6 +31,9 @@ func TestDescribe(t *testing.T) {
 		Dnodes: []host.DnodeRow{
 			{ID: 1, EndPoint: "a:6030", Status: "ready"}, {ID: 2, EndPoint: "b:6030", Status: "offline", Reason: "status msg timeout", Seen: time.Minute},
 		},
+		Tasks: []mnode.Task{
+			{Group: 3, What: "add replica", Waiting: "dnode 2 has 7 of 100 entries", Since: at}, {Group: id.Mnode, What: "change members", Since: at},
+		},
 		Arbitrator: &host.DnodeRow{EndPoint: "w:6042", Status: "ready", Reason: "-"},
 	}
 	look := outlook{mode: consensus.ModeAsync, since: at.Add(-time.Minute), alarms: []alarm.Alarm{
@@ -121,6 +124,19 @@ func TestDescribe(t *testing.T) {
    "since": "2026-05-01T12:00:00Z",
    "what": "some are away",
    "next": "bring them back"
+  }
+ ],
+ "tasks": [
+  {
+   "object": "vgroup 3",
+   "what": "add replica",
+   "waiting": "dnode 2 has 7 of 100 entries",
+   "since": "2026-05-01T12:00:00Z"
+  },
+  {
+   "object": "metadata",
+   "what": "change members",
+   "since": "2026-05-01T12:00:00Z"
   }
  ],
  "failovers": [

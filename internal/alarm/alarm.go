@@ -6,6 +6,7 @@ package alarm
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -60,6 +61,7 @@ func (l Level) String() string {
 
 // kind is what all alarms of one code share.
 type kind struct {
+	code  Code
 	level Level
 	// after is how long it must be so before it is an alarm: what an election
 	// or a restart of a program heals in passing is none.
@@ -72,25 +74,37 @@ const (
 	lasting    = 10 * time.Second // R36; two pulses of the feed
 )
 
-var kinds = map[Code]kind{
-	NoMaster:              {Critical, passing},
-	CutOff:                {Critical, passing},
-	OldCopy:               {Critical, 0},
-	Faulty:                {Critical, 0},
-	DiskFull:              {Critical, 0},
-	DiskHung:              {Critical, 0},
-	HostOffline:           {Warning, passing},
-	Async:                 {Warning, passing},
-	ArbitratorUnreachable: {Warning, lasting},
-	Tainted:               {Warning, selfHealed},
-	WrongWitness:          {Warning, selfHealed},
-	RemovalBlocked:        {Warning, 0},
-	SettingsDiffer:        {Warning, 0},
-	ClockApart:            {Warning, lasting},
-	DiskNearlyFull:        {Warning, 0},
-	NoArbitrator:          {Warning, 0},
-	DefaultPassword:       {Warning, 0},
-	SyncRecover:           {Notice, lasting},
+// kinds lists all there are. Of one level, those that explain others come first.
+var kinds = []kind{
+	{NoMaster, Critical, passing},
+	{CutOff, Critical, passing},
+	{OldCopy, Critical, 0},
+	{Faulty, Critical, 0},
+	{DiskFull, Critical, 0},
+	{DiskHung, Critical, 0},
+	{HostOffline, Warning, passing},
+	{Async, Warning, passing},
+	{ArbitratorUnreachable, Warning, lasting},
+	{Tainted, Warning, selfHealed},
+	{WrongWitness, Warning, selfHealed},
+	{RemovalBlocked, Warning, 0},
+	{SettingsDiffer, Warning, 0},
+	{ClockApart, Warning, lasting},
+	{DiskNearlyFull, Warning, 0},
+	{NoArbitrator, Warning, 0},
+	{DefaultPassword, Warning, 0},
+	{SyncRecover, Notice, lasting},
+}
+
+// rank is the place of a code in kinds.
+func (c Code) rank() int { return slices.IndexFunc(kinds, func(k kind) bool { return k.code == c }) }
+
+// kind is what the alarms of a code share; nothing for a code that is none.
+func (c Code) kind() kind {
+	if i := c.rank(); i >= 0 {
+		return kinds[i]
+	}
+	return kind{}
 }
 
 // Finding is something wrong, seen at one look. Texts carry no number that

@@ -54,7 +54,7 @@ func (b *Board) Step(now time.Time, found []Finding) []Change {
 		}
 		s.finding = f
 		b.seen[n] = s
-		if !s.raised && now.Sub(s.since) >= kinds[f.Code].after {
+		if !s.raised && now.Sub(s.since) >= f.Code.kind().after {
 			s.raised = true
 			changes = append(changes, Change{s.alarm(), true})
 		}
@@ -80,8 +80,8 @@ func (b *Board) Raised() []Alarm {
 	return list
 }
 
-func (s *seen) alarm() Alarm { return Alarm{s.finding, kinds[s.finding.Code].level, s.since} }
+func (s *seen) alarm() Alarm { return Alarm{s.finding, s.finding.Code.kind().level, s.since} }
 
 func compare(a, b Alarm) int {
-	return cmp.Or(cmp.Compare(b.Level, a.Level), a.Since.Compare(b.Since), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Object, b.Object))
+	return cmp.Or(cmp.Compare(b.Level, a.Level), cmp.Compare(a.Code.rank(), b.Code.rank()), a.Since.Compare(b.Since), cmp.Compare(a.Object, b.Object))
 }

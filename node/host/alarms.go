@@ -49,14 +49,20 @@ func (o Overview) findHosts(add finder) {
 		switch {
 		case d.Copy:
 			add(alarm.OldCopy, object, "the directory at "+d.EndPoint+" is an old copy of itself: it serves and votes nothing",
-				"stop it and put its true directory back; if there is none, replace the host")
+				fmt.Sprintf("stop it and put its true directory back; if there is none, empty it, start it and type RESTORE DNODE %d", d.ID))
 		case strings.HasPrefix(d.Reason, mnode.Misfit):
 			key := strings.TrimPrefix(d.Reason, mnode.Misfit)
 			add(alarm.SettingsDiffer, object, fmt.Sprintf("its %s is another than the master's, so it does not count as ready", key),
 				fmt.Sprintf("set %s to the same value in both configuration files and restart that host", key))
+		case d.RemovalBlocked != "":
+			add(alarm.RemovalBlocked, object, "longer away than offlineThreshold, and still a member: "+d.RemovalBlocked,
+				fmt.Sprintf("bring it back; if its directory is lost, start it with an empty one and type RESTORE DNODE %d", d.ID))
 		case d.Status == "offline" && !here:
-			add(alarm.HostOffline, object, fmt.Sprintf("%s is offline: %s", d.EndPoint, d.Reason),
-				"start tnode there; if it runs, look at its log and at the network between the hosts")
+			next := "start tnode there; if it runs, look at its log and at the network between the hosts"
+			if restore := fmt.Sprintf("RESTORE DNODE %d", d.ID); strings.Contains(d.Reason, restore) {
+				next = "if its directory is lost for good, type " + restore + "; else put it back and restart the host"
+			}
+			add(alarm.HostOffline, object, fmt.Sprintf("%s is offline: %s", d.EndPoint, d.Reason), next)
 		case max(d.Ahead, -d.Ahead) > clocksApart:
 			way := "behind"
 			if d.Ahead > 0 {

@@ -101,6 +101,12 @@ func TestFindings(t *testing.T) {
 			"OLD_COPY arbitrator", "empty its directory"},
 		{"the other host is an old copy", func(o *Overview) { o.Dnodes[1].Copy, o.Dnodes[1].Status = true, "offline" },
 			"OLD_COPY dnode 2", "put its true directory back"},
+		{"the other host has lost its directory", func(o *Overview) {
+			o.Dnodes[1].Status, o.Dnodes[1].Reason = "offline", "new directory: RESTORE DNODE 2"
+		}, "HOST_OFFLINE dnode 2", "type RESTORE DNODE 2"},
+		{"the other host is away for too long", func(o *Overview) {
+			o.Dnodes[1].Status, o.Dnodes[1].RemovalBlocked = "offline", "no other host can take its replicas"
+		}, "REMOVAL_BLOCKED dnode 2", "RESTORE DNODE 2"},
 		{"the other host's settings differ", func(o *Overview) {
 			o.Dnodes[1].Status, o.Dnodes[1].Reason = "offline", mnode.Misfit+"timezone"
 		}, "SETTINGS_DIFFER dnode 2", "set timezone to the same value"},

@@ -20,6 +20,7 @@ func Screen(s *client.Status, paint screen.Paint) string {
 	p.head(s)
 	p.machines(s.Machines)
 	p.databases(s.Databases)
+	p.tasks(s.Tasks)
 	p.failovers(s.Failovers)
 	p.alarms(s.Alarms)
 	return p.String()
@@ -141,6 +142,23 @@ func rank(d client.Database) int {
 		r--
 	}
 	return r
+}
+
+// shownTasks bounds the list: a thousand groups that move are one thing to know.
+const shownTasks = 6
+
+func (p *page) tasks(list []client.Task) {
+	if len(list) == 0 {
+		return
+	}
+	rows := [][]string{{"under way", "", "for", "state"}}
+	for _, t := range list[:min(len(list), shownTasks)] {
+		rows = append(rows, []string{t.What, t.Object, screen.Span(p.at.Sub(t.Since)), t.Waiting})
+	}
+	p.Table(rows)
+	if more := len(list) - shownTasks; more > 0 {
+		p.Printf("and %d more\n", more)
+	}
 }
 
 func (p *page) failovers(list []client.Failover) {

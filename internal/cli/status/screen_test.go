@@ -96,6 +96,13 @@ func TestScreen(t *testing.T) {
 			last.Mode, last.Led, last.Masters, s.Service = "unknown", 1, []string{"dnode 1"}, "partly"
 			s.Machines[1].Stops = []string{"database a", "database b", "database c"}
 		}},
+		{"under_way", func(s *client.Status) {
+			for i := range 8 {
+				s.Tasks = append(s.Tasks, client.Task{
+					Object: fmt.Sprintf("vgroup %d", i+2), What: "add replica", Waiting: "dnode 2 has 71234 of 1000000 entries", Since: at.Add(-40 * time.Second),
+				})
+			}
+		}},
 		{"alone", func(s *client.Status) {
 			s.Machines = s.Machines[:1]
 			s.Machines[0].Stops = []string{"metadata", "database plant"}
