@@ -143,11 +143,13 @@ func (n *town) answer(name, statement string) string {
 }
 
 // refuses waits until a host takes neither rows nor reads and its answers say
-// why. They promise that nothing is stored, and intact holds them to it.
+// why. They promise that nothing is stored, and intact holds them to it. The row
+// comes last: of one that is sent before the host knows whom it reaches, the
+// outcome may be unknown.
 func (n *town) refuses(name string, why ...string) {
 	n.t.Helper()
-	n.says(name, "INSERT INTO d.t0 VALUES (1600000000000, -1)", why...)
 	n.says(name, "SELECT COUNT(*) FROM d.t0", why...)
+	n.says(name, "INSERT INTO d.t0 VALUES (1600000000000, -1)", why...)
 }
 
 // says waits until a host refuses a statement in these words.
