@@ -36,6 +36,13 @@ type DropDnode struct {
 	Unsafe   bool // accept that data without another replica is lost
 }
 
+// RestoreDnode is RESTORE DNODE id.
+type RestoreDnode struct{ ID uint32 }
+
+// AlterArbitrator is ALTER CLUSTER ARBITRATOR 'host:port', or ” for none: then
+// EndPoint is zero. It is ours.
+type AlterArbitrator struct{ EndPoint EndPoint }
+
 // CreateMnode is CREATE MNODE ON DNODE id.
 type CreateMnode struct{ Dnode uint32 }
 
@@ -239,6 +246,8 @@ type Limit struct {
 
 func (*CreateDnode) statement()       {}
 func (*DropDnode) statement()         {}
+func (*RestoreDnode) statement()      {}
+func (*AlterArbitrator) statement()   {}
 func (*CreateMnode) statement()       {}
 func (*DropMnode) statement()         {}
 func (*CreateDatabase) statement()    {}

@@ -82,6 +82,8 @@ func (p *parser) alter() Statement {
 			}
 		}
 		return s
+	case p.accept("cluster", "arbitrator"):
+		return p.alterArbitrator()
 	case p.accept("user"):
 		s := &AlterUser{Name: p.userName()}
 		s.Password = p.password()
@@ -94,6 +96,24 @@ func (p *parser) alter() Statement {
 
 // id reads the number of a dnode.
 func (p *parser) id() uint32 { return uint32(p.uint(1<<31 - 1)) }
+
+func (p *parser) restoreDnode() Statement {
+	s := &RestoreDnode{ID: p.id()}
+	if s.ID == 0 && p.err == nil {
+		p.fail(errorf(CodeOutOfRange, "Value out of range: dnodes are numbered from 1"))
+	}
+	return s
+}
+
+// alterArbitrator reads the end point of an arbitrator, quoted and empty for
+// none.
+func (p *parser) alterArbitrator() Statement {
+	if p.tok.kind == text && p.tok.text == "" {
+		p.advance()
+		return &AlterArbitrator{}
+	}
+	return &AlterArbitrator{EndPoint: p.endPoint()}
+}
 
 func (p *parser) dropDnode() Statement {
 	s := &DropDnode{}

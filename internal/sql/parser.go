@@ -166,6 +166,8 @@ func (p *parser) statement() Statement {
 		return p.drop()
 	case p.accept("alter"):
 		return p.alter()
+	case p.accept("restore", "dnode"):
+		return p.restoreDnode()
 	case p.accept("show"):
 		return p.show()
 	case p.accept("describe"), p.accept("desc"):

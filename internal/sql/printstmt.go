@@ -15,6 +15,15 @@ func (s *DropDnode) String() string {
 	return out + when(s.Force, " FORCE") + when(s.Unsafe, " UNSAFE")
 }
 
+func (s *RestoreDnode) String() string { return fmt.Sprintf("RESTORE DNODE %d", s.ID) }
+
+func (s *AlterArbitrator) String() string {
+	if s.EndPoint == (EndPoint{}) {
+		return "ALTER CLUSTER ARBITRATOR ''"
+	}
+	return "ALTER CLUSTER ARBITRATOR " + quoteString(s.EndPoint.String())
+}
+
 func (s *CreateMnode) String() string { return fmt.Sprintf("CREATE MNODE ON DNODE %d", s.Dnode) }
 
 func (s *DropMnode) String() string { return fmt.Sprintf("DROP MNODE ON DNODE %d", s.Dnode) }

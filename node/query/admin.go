@@ -11,17 +11,28 @@ import (
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
 
-// defaultPort is the port of an end point that names none.
-const defaultPort = 6030
+// The ports of end points that name none.
+const (
+	defaultPort           = 6030
+	defaultArbitratorPort = 6042
+)
 
 // administer runs what changes the cluster's metadata.
 func (e *Engine) administer(ctx context.Context, parsed sql.Statement) (*Result, error) {
 	var err error
 	switch q := parsed.(type) {
 	case *sql.CreateDnode:
-		_, err = e.cluster.CreateDnode(ctx, endPoint(q.EndPoint))
+		_, err = e.cluster.CreateDnode(ctx, endPoint(q.EndPoint, defaultPort))
 	case *sql.DropDnode:
 		err = e.dropDnode(ctx, q)
+	case *sql.RestoreDnode:
+		err = e.cluster.RestoreDnode(ctx, id.Host(q.ID))
+	case *sql.AlterArbitrator:
+		at := ""
+		if q.EndPoint != (sql.EndPoint{}) {
+			at = endPoint(q.EndPoint, defaultArbitratorPort)
+		}
+		err = e.cluster.SetArbitrator(ctx, at)
 	case *sql.CreateDatabase:
 		err = e.createDatabase(ctx, q)
 	case *sql.DropDatabase:
@@ -46,17 +57,16 @@ func (e *Engine) administer(ctx context.Context, parsed sql.Statement) (*Result,
 	return &Result{}, nil
 }
 
-func endPoint(e sql.EndPoint) string {
-	port := e.Port
-	if port == 0 {
-		port = defaultPort
+func endPoint(e sql.EndPoint, port uint16) string {
+	if e.Port != 0 {
+		port = e.Port
 	}
 	return net.JoinHostPort(e.Host, strconv.Itoa(int(port)))
 }
 
 func (e *Engine) dropDnode(ctx context.Context, q *sql.DropDnode) error {
-	if q.Force || q.Unsafe {
-		return unsupported("DROP DNODE FORCE or UNSAFE")
+	if q.Unsafe { // FORCE is for hosts that are offline: those are dropped anyway
+		return unsupported("DROP DNODE UNSAFE")
 	}
 	if q.ID != 0 {
 		return e.cluster.DropDnode(ctx, id.Host(q.ID))
@@ -65,9 +75,10 @@ func (e *Engine) dropDnode(ctx context.Context, q *sql.DropDnode) error {
 	if err != nil {
 		return err
 	}
-	d, ok := v.DnodeAt(endPoint(q.EndPoint))
+	at := endPoint(q.EndPoint, defaultPort)
+	d, ok := v.DnodeAt(at)
 	if !ok {
-		return &mnode.Error{Code: mnode.CodeNoDnode, Text: "Dnode does not exist: " + endPoint(q.EndPoint)}
+		return &mnode.Error{Code: mnode.CodeNoDnode, Text: "Dnode does not exist: " + at}
 	}
 	return e.cluster.DropDnode(ctx, d.ID)
 }
@@ -116,8 +127,11 @@ func settingText(s sql.Setting) string {
 }
 
 func (e *Engine) alterDatabase(ctx context.Context, q *sql.AlterDatabase) error {
+	if len(q.Given) == 1 && q.Given[0].Option == "replica" {
+		return e.cluster.AlterReplica(ctx, q.Name, int(q.Given[0].Ints[0]))
+	}
 	if len(q.Given) != 1 || q.Given[0].Option != "keep" || len(q.Given[0].Ints) == 0 {
-		return unsupported("ALTER DATABASE of anything but KEEP")
+		return unsupported("ALTER DATABASE of anything but REPLICA")
 	}
 	keep := q.Given[0].Ints
 	return e.cluster.AlterDatabase(ctx, q.Name, keep[len(keep)-1])

@@ -46,8 +46,11 @@ type Cluster interface {
 	// the change.
 	CreateDnode(ctx context.Context, endPoint string) (id.Host, error)
 	DropDnode(ctx context.Context, n id.Host) error
+	RestoreDnode(ctx context.Context, n id.Host) error
+	SetArbitrator(ctx context.Context, endPoint string) error
 	CreateDatabase(ctx context.Context, name string, o mnode.Options) error
 	AlterDatabase(ctx context.Context, name string, keepMinutes int64) error
+	AlterReplica(ctx context.Context, name string, replica int) error
 	DropDatabase(ctx context.Context, name string) error
 	CreateUser(ctx context.Context, name, password string) error
 	AlterUser(ctx context.Context, name, password string) error

@@ -30,6 +30,8 @@ func (e *Engine) show(ctx context.Context, s Session, q *sql.Show, text string) 
 		return e.showVgroups(ctx, s, q)
 	case sql.ShowClusterAlive:
 		return e.showAlive(), nil
+	case sql.ShowTransactions:
+		return e.showTransactions(), nil
 	case sql.ShowCluster:
 		return e.showCluster(), nil
 	case sql.ShowFailovers:

@@ -100,6 +100,34 @@ func mode(m consensus.Mode) sql.Value {
 	return text(m.String())
 }
 
+// showTransactions lists the changes of the cluster that are under way, with
+// what each waits for. It is empty when there is none.
+func (e *Engine) showTransactions() *Result {
+	t := newTable(column("id", sql.TypeInt), column("create_time", sql.TypeTimestamp), varchar("stage", 12), varchar("oper", 20),
+		varchar("db", 64), varchar("stable", 192), column("failed_times", sql.TypeInt), column("last_exec_time", sql.TypeTimestamp),
+		varchar("last_action_info", 256), column("vgId", sql.TypeInt), column("dnode", sql.TypeSmallInt))
+	o := e.cluster.Overview()
+	for i, task := range o.Tasks {
+		stage := "running"
+		if task.Waiting != "" {
+			stage = "waiting"
+		}
+		var vgroup, dnode, database sql.Value
+		if g, ok := o.View.Group(task.Group); ok && g.Database != "" {
+			database = text(g.Database)
+		}
+		if task.Group != 0 {
+			vgroup = integer(int64(task.Group))
+		}
+		if task.Dnode != 0 {
+			dnode = integer(int64(task.Dnode))
+		}
+		t.add(integer(int64(i+1)), milliseconds(task.Since), text(stage), text(task.What), database, sql.Value{}, sql.Value{}, sql.Value{},
+			text(task.Waiting), vgroup, dnode)
+	}
+	return t.result(sql.Millisecond)
+}
+
 func (e *Engine) showAlive() *Result {
 	t := newTable(column("status", sql.TypeInt))
 	t.add(integer(int64(e.cluster.Overview().Alive)))
