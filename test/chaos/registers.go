@@ -38,6 +38,7 @@ type registerClient struct {
 	all     *registers
 	number  int
 	random  *rand.Rand
+	host    int // which of the hosts it asks
 	history []operation
 	counts
 }
@@ -67,7 +68,7 @@ func newRegisters(hosts []string, keys, clients int, random *rand.Rand, strange 
 		Transport: &http.Transport{MaxIdleConnsPerHost: clients, DialContext: (&net.Dialer{Timeout: 300 * time.Millisecond}).DialContext},
 	}}
 	for n := range clients {
-		r.clients = append(r.clients, &registerClient{all: r, number: n, random: rand.New(rand.NewPCG(random.Uint64(), 0))})
+		r.clients = append(r.clients, &registerClient{all: r, number: n, random: rand.New(rand.NewPCG(random.Uint64(), 0)), host: n})
 	}
 	return r
 }
@@ -101,12 +102,15 @@ var patience = []time.Duration{100 * time.Millisecond, 300 * time.Millisecond, t
 
 // breath is the longest pause between two operations of a client: a checker has
 // to get through all of them.
-const breath = 80 * time.Millisecond
+const breath = 60 * time.Millisecond
 
 func (c *registerClient) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		host := c.all.hosts[(c.number+c.random.IntN(3)/2)%len(c.all.hosts)] // mostly the same one
-		c.operate(host, c.random.IntN(c.all.keys), c.random.IntN(2) == 0, patience[c.random.IntN(len(patience))])
+		before := c.completed
+		c.operate(c.all.hosts[c.host%len(c.all.hosts)], c.random.IntN(c.all.keys), c.random.IntN(2) == 0, patience[c.random.IntN(len(patience))])
+		if c.completed == before || c.random.IntN(8) == 0 {
+			c.host++ // to the other one: for an answer, or just so
+		}
 		timer := time.NewTimer(time.Duration(c.random.Int64N(int64(breath))))
 		select {
 		case <-ctx.Done():
