@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -58,6 +60,11 @@ func serve(ctx context.Context, conf config, log *slog.Logger) error {
 }
 
 func openStore(dir string) (*arbitrator.Store, error) {
+	for _, name := range []string{"host", "vnode", "mnode"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return nil, fmt.Errorf("data directory %s is that of a data host: give the arbitrator its own with --data-dir", dir)
+		}
+	}
 	files, err := wal.DirFS(dir)
 	if err == nil {
 		var store *arbitrator.Store

@@ -96,7 +96,7 @@ func (r *recovery) openSegments() ([]*segment, error) {
 		}
 		number, ok := parseName(f.Name)
 		if !ok {
-			if strings.HasSuffix(f.Name, segmentSuffix) {
+			if strings.HasSuffix(f.Name, SegmentSuffix) {
 				return nil, fmt.Errorf("%s is not called like a segment: move it away if it does not belong to the log", r.fs.Path(f.Name))
 			}
 			continue

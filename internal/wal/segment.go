@@ -27,15 +27,17 @@ const (
 // Names: a segment is called by its number. The file that is being filled with
 // zeros means nothing to Open.
 const (
-	segmentSuffix = ".wal"
+	// SegmentSuffix ends the names of a log's files: by it a directory is known to
+	// be one.
+	SegmentSuffix = ".wal"
 	makingName    = "segment.new"
 )
 
-func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, segmentSuffix) }
+func segmentName(number uint64) string { return fmt.Sprintf("%016x%s", number, SegmentSuffix) }
 
 // parseName returns the number in a segment's name.
 func parseName(name string) (uint64, bool) {
-	digits, ok := strings.CutSuffix(name, segmentSuffix)
+	digits, ok := strings.CutSuffix(name, SegmentSuffix)
 	if !ok || len(digits) != 16 {
 		return 0, false
 	}

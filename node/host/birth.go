@@ -131,7 +131,7 @@ func (h *Host) sayGone(a lookupAnswer, helper string) {
 func (h *Host) askArbitratorFirst(ctx context.Context) (helpers []string, err error) {
 	said := false
 	for {
-		a, err := h.lookup(ctx, h.cfg.Arbitrator)
+		a, err := h.lookupArbitrator(ctx, h.cfg.Arbitrator)
 		switch {
 		case err == nil && !a.Known:
 			return nil, nil
@@ -168,6 +168,16 @@ func (h *Host) lookup(ctx context.Context, addr string) (lookupAnswer, error) {
 	return a, err
 }
 
+// lookupArbitrator asks somebody who has to be an arbitrator. A data host at its
+// address answers too, and that it knows no cluster says nothing.
+func (h *Host) lookupArbitrator(ctx context.Context, addr string) (lookupAnswer, error) {
+	a, err := h.lookup(ctx, addr)
+	if err == nil && a.Witness == "" {
+		err = fmt.Errorf("%s is a data host, not a tarbitrator", addr)
+	}
+	return a, err
+}
+
 func (h *Host) guestCall(ctx context.Context, addr, method string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -191,7 +201,7 @@ func (h *Host) found(ctx context.Context) error {
 		EndPoint: h.cfg.EndPoint, UUID: self.UUID, Arbitrator: h.cfg.Arbitrator,
 	}
 	if h.cfg.Arbitrator != "" {
-		if a, err := h.lookup(ctx, h.cfg.Arbitrator); err == nil {
+		if a, err := h.lookupArbitrator(ctx, h.cfg.Arbitrator); err == nil {
 			birth.Witness, _ = id.ParseUUID(a.Witness) // zero: its first answer will tell
 		}
 	}

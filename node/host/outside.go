@@ -86,7 +86,7 @@ func (o outside) Push(ctx context.Context, to id.UUID, v *mnode.View) error {
 }
 
 func (o outside) AskArbitrator(ctx context.Context, endPoint string) (id.UUID, error) {
-	a, err := o.lookup(ctx, endPoint)
+	a, err := o.lookupArbitrator(ctx, endPoint)
 	if err != nil {
 		return id.UUID{}, err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/checkfile"
 	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/wal"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
 
@@ -170,14 +171,19 @@ func (r *Record) MarkOldCopy(why string) error {
 }
 
 // checkEmpty refuses a directory that has lost its record but not its data:
-// taking it for a new host would forget what it has acknowledged.
+// taking it for a new host would forget what it has acknowledged. Nor does a host
+// begin in an arbitrator's directory, which is a log and nothing else.
 func checkEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("open data directory: %w", err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); name == "wal" || name == "mnode" || name == "vnode" {
+		name := e.Name()
+		if filepath.Ext(name) == wal.SegmentSuffix {
+			return fmt.Errorf("data directory %s is that of a tarbitrator: give this host its own dataDir", dir)
+		}
+		if name == "wal" || name == "mnode" || name == "vnode" {
 			return fmt.Errorf("data directory %s holds %s but not the file %q that says whose it is: put that file back, or empty the directory to start as a new host", dir, name, recordName)
 		}
 	}
