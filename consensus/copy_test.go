@@ -273,6 +273,16 @@ func (w *town) end(t *testing.T, hosts ...*resident) {
 	}
 }
 
+// within waits until c is closed.
+func within(t *testing.T, c <-chan struct{}) {
+	t.Helper()
+	select {
+	case <-c:
+	case <-time.After(time.Minute):
+		t.Fatal("no copy within a minute")
+	}
+}
+
 func sameLists(t *testing.T, a, b *resident) {
 	t.Helper()
 	if x, y := a.list.list(), b.list.list(); !slices.Equal(x, y) {
@@ -333,7 +343,7 @@ func TestCopyIsResumed(t *testing.T) {
 					return nil
 				}
 				other = w.again(t, other)
-				<-reached
+				within(t, reached)
 				w.leave(other)
 				s.step = nil
 				other = w.again(t, other)
@@ -363,7 +373,7 @@ func TestCopyFromADyingHost(t *testing.T) {
 			return nil
 		}
 		other = w.again(t, other)
-		<-reached
+		within(t, reached)
 		w.leave(master)
 		time.Sleep(3 * time.Second)
 		if s, _ := other.Status(2); s.Role == RoleMaster {

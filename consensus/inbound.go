@@ -24,8 +24,8 @@ import (
 //
 // A leader that cannot send entries offers a snapshot, once a second until the
 // follower is back in its log: the offer is a small message without state, which
-// may be lost or come twice. Every offer is answered with what this replica
-// holds, so a lost acknowledgement repairs itself.
+// may be lost or come twice. A replica that needs no copy, or no longer, answers
+// with what it holds, so a lost acknowledgement repairs itself.
 //
 // Named means that one Write makes the log begin after the copy: start, hard
 // state, members and mark together. Until it is durable a crash leaves the old
@@ -115,9 +115,9 @@ func (m *Machine) offered(g *group, from id.UUID, msg *raftpb.Message) {
 	begins := wal.Position{Index: id.Index(msg.GetIndex()), Term: id.Term(msg.GetLogTerm())}
 	if in := &g.inbound; in.state == inboundFetched {
 		switch {
-		case in.image.Index <= g.commit() || g.holds(begins):
-			in.state = inboundNone
+		case in.image.Index <= g.commit():
 			m.out.report(g.id, false, "copy not needed, the log has helped", "index", in.image.Index)
+			*in = inbound{}
 		case len(g.applying) == 0:
 			m.takeImage(g, msg)
 			return
@@ -127,12 +127,8 @@ func (m *Machine) offered(g *group, from id.UUID, msg *raftpb.Message) {
 		m.stepSnapshot(g, msg, begins, g.conf)
 		return
 	}
-	commit := g.commit()
-	if term, err := g.log.term(commit); err == nil {
-		m.stepSnapshot(g, msg, wal.Position{Index: commit, Term: term}, g.conf)
-	}
-	if g.role == raft.StateFollower && uint64(g.hardTerm()) == msg.GetTerm() {
-		m.fetch(g, from, commit)
+	if g.role == raft.StateFollower && g.leader == id.Replica(msg.GetFrom()) && uint64(g.hardTerm()) == msg.GetTerm() {
+		m.fetch(g, from, g.commit())
 	}
 }
 

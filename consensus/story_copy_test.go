@@ -48,6 +48,9 @@ func (l *list) reopen(mark id.Index) {
 type copies struct {
 	held    bool             // they arrive when they are told to
 	lostFor map[string]int   // so many offers to this host are lost
+	unheard map[string]int   // so many frames with acknowledgements of this host are lost
+	slow    map[string]bool  // this host's state machine finishes nothing
+	late    []func()         // what they have yet to finish
 	asked   map[uint64]asker // by ticket
 	on      []func()         // on their way
 	victim  string           // whose process ends before it acts on its step number after
@@ -80,7 +83,7 @@ func (s *stage) died(from *actor) {
 	}
 }
 
-func newCopies() copies { return copies{asked: map[uint64]asker{}, lostFor: map[string]int{}} }
+func newCopies() copies { return copies{asked: map[uint64]asker{}, lostFor: map[string]int{}, unheard: map[string]int{}, slow: map[string]bool{}} }
 
 func (s *stage) copying(a *actor, e Effect) {
 	switch e := e.(type) {
@@ -91,7 +94,11 @@ func (s *stage) copying(a *actor, e Effect) {
 		s.asked[s.next] = asker{a, a.m, from, e}
 		from.inbox = append(from.inbox, AskCopy{Group: e.Group, For: a.uuid, Above: e.Above, Ticket: s.next})
 	case Capture:
-		q := s.asked[e.Ticket]
+		q, known := s.asked[e.Ticket]
+		if !known { // of the command
+			fmt.Fprintf(&s.log, "%s gives a copy of %d\n", a.name, e.Image.Index)
+			return
+		}
 		state := slices.Clone(a.applied)
 		s.on = append(s.on, func() {
 			if _, waits := s.asked[e.Ticket]; !waits {
@@ -122,6 +129,27 @@ func (s *stage) notCopied(e Refused) bool {
 		q.end(Fetched{Err: e.Err})
 	}
 	return ok
+}
+
+// finish tells a machine that something is applied, unless the host is slow.
+func (s *stage) finish(a *actor, e Applied) {
+	if s.slow[a.name] {
+		s.late = append(s.late, func() { a.inbox = append(a.inbox, e) })
+		return
+	}
+	a.inbox = append(a.inbox, e)
+}
+
+// losesAck reports whether a frame with acknowledgements gets lost.
+func (s *stage) losesAck(from string, e Send) bool {
+	acks := slices.ContainsFunc(e.Messages, func(m peer.Message) bool {
+		return m.Raft != nil && m.Raft.GetType() == raftpb.MsgAppResp
+	})
+	if !acks || s.unheard[from] == 0 {
+		return false
+	}
+	s.unheard[from]--
+	return true
 }
 
 // losesOffer reports whether a frame with an offer of a copy gets lost.
@@ -200,6 +228,32 @@ func (s *stage) copyCommand(t *testing.T, d *datadriven.TestData) {
 		a := s.host(name())
 		a.inbox = append(a.inbox, Release{Group: 2, For: s.host(d.CmdArgs[1].Key).uuid, Index: id.Index(number(2))})
 		s.settle()
+	case "lose-acks": // of a host
+		s.unheard[name()] = number(1)
+	case "slow":
+		s.slow[name()] = true
+	case "fast":
+		delete(s.slow, name())
+		for _, f := range s.late {
+			f()
+		}
+		s.late = nil
+		s.settle()
+	case "ask": // the first for a copy, as the second, above an entry
+		s.next++
+		a := s.host(name())
+		a.inbox = append(a.inbox, AskCopy{Group: 2, For: id.UUID{d.CmdArgs[1].Key[0]}, Above: id.Index(number(2)), Ticket: s.next})
+		s.settle()
+	case "replace": // a leader; the replica of one host by replica 9 on another
+		a, n := s.host(name()), s.host(d.CmdArgs[2].Key)
+		gone := s.host(d.CmdArgs[1].Key)
+		fresh := Member{Replica: 9, UUID: n.uuid}
+		n.inbox = append(n.inbox, Create{Spec: GroupSpec{Group: 2, Replica: 9, Formed: true, Members: []Member{{Replica: 1, UUID: a.uuid}}}})
+		s.change(a, Change{AddLearner: []Member{fresh}})
+		s.run(2 * time.Second)
+		s.change(a, Change{AddVoter: []Member{fresh}, Remove: []id.Replica{2}})
+		s.run(time.Second)
+		s.away[gone.name] = true
 	case "logs":
 		for _, n := range s.names() {
 			for _, g := range s.hosts[n].log.Groups() {
@@ -260,6 +314,11 @@ func TestCopyCutAtEveryStep(t *testing.T) {
 				s.fill(s.host("b"), 1)
 				s.run(time.Second)
 				s.same(t)
+				for n, h := range s.hosts {
+					if g := h.log.groups[2].state; g.Hard.Commit < g.Start.Index || g.Hard.Term == 0 {
+						t.Errorf("the log of %s begins after %d with %+v", n, g.Start.Index, g.Hard)
+					}
+				}
 				if a := s.host("a"); len(a.applied) != 51 {
 					t.Errorf("a holds %d values, want 51", len(a.applied))
 				}

@@ -140,7 +140,7 @@ func (s *stage) act(a *actor, effects []Effect) {
 				a.applied = append(a.applied, string(en.Data))
 			}
 			a.at = e.Index
-			a.inbox = append(a.inbox, Applied{Group: e.Group, Index: e.Index})
+			s.finish(a, Applied{Group: e.Group, Index: e.Index})
 		case Capture, Install, Fetch:
 			s.copying(a, e)
 		case Refused:
@@ -189,7 +189,7 @@ func (s *stage) nameOf(u id.UUID) string {
 }
 
 func (s *stage) send(a *actor, e Send) {
-	if s.deaf[a.name] {
+	if s.deaf[a.name] || s.losesAck(a.name, e) {
 		return
 	}
 	if e.To == arbUUID {
