@@ -166,10 +166,10 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 			k.ready, k.copy, k.reason = false, true, fmt.Sprintf("old copy: RESTORE DNODE %d", d.ID)
 		case k.reason != "":
 			k.ready = false
+		case !k.ready && k.remark.Reason != "": // it names the next step
+			k.reason = k.remark.Reason
 		case gone != "":
 			k.reason = gone
-		case !k.ready && k.remark.Reason != "":
-			k.reason = k.remark.Reason
 		case !k.ready && !k.has:
 			k.reason = "status not received"
 		case !k.ready:
