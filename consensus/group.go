@@ -340,11 +340,10 @@ func (m *Machine) checkpointed(g *group, i id.Index) {
 }
 
 // cut drops the part of the log that nobody needs: it is in the checkpoint here,
-// and the leader lets it go. The mnode's log is kept whole, so that a new mnode
-// can start from it.
+// and the leader lets it go.
 func (m *Machine) cut(g *group) {
 	to := m.pinned(g, min(g.mark, g.held))
-	if g.id == id.Mnode || to <= g.log.start.Index {
+	if to <= g.log.start.Index {
 		return
 	}
 	g.log.cut(to)
