@@ -368,7 +368,7 @@ func (s *Master) arbitratorAnswers(ctx context.Context, now time.Time, v *View) 
 		return
 	}
 	if !arb.UUID.IsZero() && s.outside.Linked(arb.UUID) {
-		s.noteAnswer(arb.UUID, now)
+		s.noteAnswer(arb.EndPoint, arb.UUID, now)
 		return
 	}
 	unknown := arb.UUID.IsZero() && len(v.Live()) > 1
@@ -379,16 +379,16 @@ func (s *Master) arbitratorAnswers(ctx context.Context, now time.Time, v *View) 
 	s.start(ctx, now, key, func(ctx context.Context) (func(), error) {
 		u, err := s.outside.AskArbitrator(ctx, arb.EndPoint)
 		return func() {
-			s.noteAnswer(u, time.Now())
+			s.noteAnswer(arb.EndPoint, u, time.Now())
 			s.retry[key] = time.Now().Add(s.cfg.Interval)
 		}, err
 	})
 }
 
-func (s *Master) noteAnswer(u id.UUID, at time.Time) {
+func (s *Master) noteAnswer(from string, u id.UUID, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.mu.facts.Answers, s.mu.facts.AnswersAt = u, at
+	s.mu.facts.Answers, s.mu.facts.AnswersAt, s.mu.facts.AnswersFrom = u, at, from
 }
 
 // Facts returns what this master knows, for Plan and for the SHOW statements.

@@ -87,3 +87,15 @@ func TestTwoHostsAtOneEndPoint(t *testing.T) {
 		}
 	})
 }
+
+// Another arbitrator has been set, and the last answer came from the old one: it
+// says nothing about who answers at the new end point.
+func TestAnswersBelongToAnEndPoint(t *testing.T) {
+	w := newWorld(t, true)
+	w.settle(nil)
+	w.commit(SetArbitrator{EndPoint: "w2:6042", UUID: id.UUID{0xe2}, Configured: "w:6042"})
+	actions, _ := Plan(w.now, w.v, &w.facts)
+	if len(actions) > 0 {
+		t.Errorf("the plan wants %+v, want nothing", actions)
+	}
+}

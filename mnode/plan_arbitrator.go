@@ -18,7 +18,7 @@ func (p *planner) arbitrator() {
 		p.follow(c)
 		return
 	}
-	if known.EndPoint != "" && !answers.IsZero() && answers != known.UUID {
+	if known.EndPoint != "" && p.f.AnswersFrom == known.EndPoint && !answers.IsZero() && answers != known.UUID {
 		p.do(Decide{SetArbitrator{EndPoint: known.EndPoint, UUID: answers, Configured: known.Configured}})
 	}
 }

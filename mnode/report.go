@@ -122,8 +122,9 @@ type Facts struct {
 	Linked map[id.UUID]bool
 	// Answers is the directory that answers at the arbitrator's end point,
 	// with the time of its last answer.
-	Answers   id.UUID
-	AnswersAt time.Time
+	Answers     id.UUID
+	AnswersAt   time.Time
+	AnswersFrom string // the end point: it says nothing about another
 	// Enrolled and Retired hold what the arbitrator has confirmed to this
 	// master. Another master asks again: asking twice is harmless.
 	Enrolled map[Enrolment]bool

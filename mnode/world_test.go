@@ -109,10 +109,9 @@ func (w *world) reconcile() {
 			w.facts.Hosts[n] = Heard{Report: w.report(n, h), At: w.now}
 		}
 	}
-	w.facts.Answers = id.UUID{}
 	if a := w.arbs[w.v.Arbitrator.EndPoint]; a != nil {
 		if w.arb = a; a.up {
-			w.facts.Answers, w.facts.AnswersAt = a.uuid, w.now
+			w.facts.Answers, w.facts.AnswersAt, w.facts.AnswersFrom = a.uuid, w.now, w.v.Arbitrator.EndPoint
 		}
 	}
 	for _, d := range w.v.Dnodes {
