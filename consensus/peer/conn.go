@@ -33,6 +33,12 @@ const (
 	keepAliveArbitrator = 5 * time.Second
 )
 
+// unheardWithin is how long what was sent may go without the other side's kernel
+// confirming it. The rounds of an arbitrator are long, but whoever has something
+// to ask it, because the other host has died, must not sit on a dead connection
+// for as long.
+const unheardWithin = silentRounds * keepAlive
+
 var (
 	errSilent   = errors.New("the other side has been silent for too long")
 	errReplaced = errors.New("replaced by a newer connection")

@@ -24,6 +24,6 @@ func tune(nc net.Conn, giveUp time.Duration) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(giveUp/time.Millisecond))
+		_ = unix.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(min(giveUp, unheardWithin)/time.Millisecond))
 	})
 }
