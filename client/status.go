@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -72,7 +73,7 @@ type Task struct {
 	Object  string    `json:"object"` // "vgroup 3", "dnode 2"
 	What    string    `json:"what"`
 	Waiting string    `json:"waiting,omitempty"` // for what; empty: for nothing
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since,omitzero"`    // zero: it has just begun
 }
 
 // Failover is a change of master.
@@ -105,7 +106,7 @@ func (c *Client) Status(ctx context.Context, host string) (*Status, error) {
 		_, err := decode(body, code)
 		return nil, err
 	case http.StatusUnauthorized:
-		return nil, &Error{Code: CodeAuthFailure, Text: string(body)}
+		return nil, &Error{Code: CodeAuthFailure, Text: strings.TrimSpace(string(body))}
 	default:
 		return nil, fmt.Errorf("ask %s for its status: HTTP status %d: %s", host, code, body)
 	}

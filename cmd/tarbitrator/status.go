@@ -53,7 +53,7 @@ func statusScreen(st arbitrator.Status, now time.Time, paint screen.Paint) strin
 	p.Printf("arbitrator  %s, up for %s\n", st.Address, screen.Span(now.Sub(st.Started)))
 	p.Printf("directory   %s\n", st.Identity)
 	p.Printf("disk        %s\n", disk)
-	p.Printf("serves      %d clusters with %d records (%d retired, %d tainted)\n",
+	p.Printf("clusters    %d, with %d records (%d retired, %d tainted)\n",
 		st.Counts.Clusters, st.Counts.Replicas, st.Counts.Retired, st.Counts.Tainted)
 	if len(st.Clusters) == 0 {
 		p.Printf("\nNo cluster has enrolled yet: set 'arbitrator HOST:PORT' in the hosts'\nconfiguration.\n")

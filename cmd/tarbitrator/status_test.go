@@ -27,7 +27,7 @@ func TestStatusScreen(t *testing.T) {
 	const want = `arbitrator  w.example.com:6042, up for 3 d 4 h
 directory   792740a396f798609f23d243ad59b146
 disk        ok
-serves      2 clusters with 5 records (0 retired, 1 tainted)
+clusters    2, with 5 records (0 retired, 1 tainted)
 
 cluster 6: 2 replicas, not heard since this arbitrator started
   dnode 1  c.example.com:6030  connected

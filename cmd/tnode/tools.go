@@ -135,7 +135,11 @@ func reached(err error) error {
 	var refused *client.Error
 	var unreachable *net.OpError
 	switch {
-	case err == nil || errors.As(err, &refused):
+	case err == nil:
+		return nil
+	case errors.As(err, &refused) && refused.Code == client.CodeAuthFailure:
+		return fmt.Errorf("%w: give the password with -p, or in a --password-file", err)
+	case errors.As(err, &refused):
 		return err
 	case errors.As(err, &unreachable):
 		return &exitError{exitUnreachable, err}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,7 +76,7 @@ func Run(ctx context.Context, config Config) (err error) {
 // went wrong, is said.
 func (s *story) leave(ctx context.Context, dir string, err error) error {
 	if s.config.Keep && err == nil {
-		s.sayKept(dir)
+		fmt.Fprint(s.config.Out, s.rig.kept())
 		return nil
 	}
 	s.rig.stop()
@@ -86,31 +85,6 @@ func (s *story) leave(ctx context.Context, dir string, err error) error {
 		return nil
 	}
 	return os.RemoveAll(dir)
-}
-
-// sayKept says what to try on a cluster that stays, and how to end it.
-func (s *story) sayKept(dir string) {
-	host, port, _ := net.SplitHostPort(s.rig.hosts[0].http)
-	pids := fmt.Sprintf("%d %d %d", s.rig.hosts[0].pid(), s.rig.hosts[1].pid(), s.rig.arbitrator.pid())
-	tnode, tarbitrator := s.rig.hosts[0].path, s.rig.arbitrator.path
-	fmt.Fprintf(s.config.Out, `
-The cluster stays. Try
-
-  %[1]s status -h %[2]s -P %[3]s
-  %[1]s sql -h %[2]s -P %[3]s -s "SELECT COUNT(*), AVG(cpu_percent) FROM demo.machine"
-  %[1]s sql -h %[2]s -P %[3]s -s "SHOW FAILOVERS"
-  %[4]s status --http %[5]s
-  kill -9 %[6]d      # host A; then status -P %[7]s of host B
-
-Logs and configuration are in %[8]s. End it with
-
-  kill %[9]s; rm -r %[8]s
-`, tnode, host, port, tarbitrator, s.rig.arbitrator.http, s.rig.hosts[0].pid(), portOf(s.rig.hosts[1].http), dir, pids)
-}
-
-func portOf(addr string) string {
-	_, port, _ := net.SplitHostPort(addr)
-	return port
 }
 
 func (s *story) say(format string, args ...any) { s.journal.say(format, args...) }

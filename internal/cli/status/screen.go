@@ -97,6 +97,10 @@ func some(names []string, most int) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
+// stale is when the age of a row, in seconds, is worth a word: hosts report once
+// a second.
+const stale = 3
+
 func (p *page) machines(machines []client.Machine) {
 	rows := [][]string{{"machine", "address", "state", "leads", ""}}
 	for _, m := range machines {
@@ -105,7 +109,7 @@ func (p *page) machines(machines []client.Machine) {
 			leads = "votes"
 		}
 		note := m.Reason
-		if note == "" && m.SeenSeconds > 1 {
+		if note == "" && m.SeenSeconds >= stale {
 			note = "seen " + screen.Span(time.Duration(m.SeenSeconds*float64(time.Second))) + " ago"
 		}
 		if m.SeenSeconds < 0 && note == "" {
@@ -153,7 +157,11 @@ func (p *page) tasks(list []client.Task) {
 	}
 	rows := [][]string{{"under way", "", "for", "state"}}
 	for _, t := range list[:min(len(list), shownTasks)] {
-		rows = append(rows, []string{t.What, t.Object, screen.Span(p.at.Sub(t.Since)), t.Waiting})
+		since := ""
+		if !t.Since.IsZero() {
+			since = screen.Span(p.at.Sub(t.Since))
+		}
+		rows = append(rows, []string{t.What, t.Object, since, t.Waiting})
 	}
 	p.Table(rows)
 	if more := len(list) - shownTasks; more > 0 {

@@ -97,6 +97,7 @@ func TestScreen(t *testing.T) {
 			s.Machines[1].Stops = []string{"database a", "database b", "database c"}
 		}},
 		{"under_way", func(s *client.Status) {
+			s.Tasks = []client.Task{{Object: "dnode 2", What: "restore dnode", Waiting: "an empty directory is to report from b.example.com:6030"}}
 			for i := range 8 {
 				s.Tasks = append(s.Tasks, client.Task{
 					Object: fmt.Sprintf("vgroup %d", i+2), What: "add replica", Waiting: "dnode 2 has 71234 of 1000000 entries", Since: at.Add(-40 * time.Second),
