@@ -81,7 +81,7 @@ type incoming struct {
 	progress
 	db       *badger.DB
 	b        *batch
-	unsynced int   // bytes since the last sync
+	unsynced int   // bytes committed since the last sync
 	failed   error // it can't go on; Receive may, from the last sync
 }
 
@@ -147,11 +147,12 @@ func (c *incoming) Write(piece, next []byte) error {
 	if err == nil {
 		c.after = bytes.Clone(next)
 	}
-	if err == nil && c.b.bytes >= copyCommitBytes {
-		err = c.commit()
-	}
-	if err == nil && c.unsynced >= copySyncBytes {
+	switch {
+	case err != nil:
+	case c.unsynced+c.b.bytes >= copySyncBytes:
 		err = c.sync()
+	case c.b.bytes >= copyCommitBytes:
+		err = c.commit()
 	}
 	return c.fail(err)
 }
@@ -180,8 +181,11 @@ func (c *incoming) commit() error {
 	return nil
 }
 
-// sync makes what is committed last, and notes how far that is.
+// sync makes what was written last, and notes how far that is.
 func (c *incoming) sync() error {
+	if err := c.commit(); err != nil {
+		return err
+	}
 	if err := syncStore(c.dir); err != nil {
 		return err
 	}
@@ -207,13 +211,10 @@ func (c *incoming) Finish(ctx context.Context, digest []byte) error {
 // complete compares what is in the store with the digest, makes it last, and
 // gives it its name.
 func (c *incoming) complete(ctx context.Context, digest []byte) error {
-	if err := c.commit(); err != nil {
+	if err := c.sync(); err != nil { // so that a finished copy can be taken up again
 		return err
 	}
 	if err := c.check(ctx, digest); err != nil {
-		return err
-	}
-	if err := c.sync(); err != nil { // so that a finished copy can be taken up again
 		return err
 	}
 	if err := c.closeStore(); err != nil {
@@ -258,9 +259,7 @@ func (c *incoming) check(ctx context.Context, digest []byte) error {
 func (c *incoming) Close() error {
 	var err error
 	if c.db != nil && c.failed == nil {
-		if err = c.commit(); err == nil {
-			err = c.sync()
-		}
+		err = c.sync()
 	}
 	if err = errors.Join(err, c.closeStore(), c.v.home.leave()); err != nil {
 		return fmt.Errorf("close copy of group %d: %w", c.v.cfg.Group, err)

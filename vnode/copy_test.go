@@ -197,8 +197,8 @@ const (
 const cutOld, cutIndex, cutLater id.Index = 60, 120, 140
 
 // TestPowerCutAtCopy cuts the power at each step of a copy that promises
-// something: what is noted of it when it breaks off, the finished copy, and the
-// installed one once the old state is gone.
+// something: what is noted of it while it is written and when it breaks off, the
+// finished copy, and the installed one once the old state is gone.
 func TestPowerCutAtCopy(t *testing.T) {
 	if dir := os.Getenv(copyCutDir); dir != "" {
 		cutPowerAtCopy(t, dir)
@@ -213,7 +213,7 @@ func TestPowerCutAtCopy(t *testing.T) {
 		}
 	}
 	for step, marks := range map[string][]id.Index{
-		"broken off": {cutOld}, "finished": {cutOld, cutIndex}, "installed": {cutIndex},
+		"under way": {cutOld}, "broken off": {cutOld}, "finished": {cutOld, cutIndex}, "installed": {cutIndex},
 	} {
 		for _, how := range []powercut.How{powercut.NoLogFlush, powercut.LogFlush} {
 			for _, mark := range marks {
@@ -274,12 +274,16 @@ func cutPowerAtCopy(t *testing.T, dir string) {
 	}
 	n, c := mustSnapshot(t, from), mustReceive(t, v, 1, cutIndex)
 	step := os.Getenv(copyCutStep)
-	if step == "broken off" {
+	switch step {
+	case "under way":
+		c.(*incoming).unsynced = copySyncBytes // so that the next piece is noted
+		pieces(t, n, c, 20)
+	case "broken off":
 		pieces(t, n, c, 10)
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
-	} else {
+	default:
 		finish(t, n, c)
 	}
 	if step == "installed" {

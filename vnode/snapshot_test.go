@@ -216,7 +216,7 @@ func TestSnapshotPieces(t *testing.T) {
 		t.Errorf("about %d bytes, there were %d", about, len(all))
 	}
 	got, err := n.Digest(t.Context())
-	var sum summary = newSummary()
+	sum := newSummary()
 	sum.add(nil, all, []byte{0xff}, nil)
 	if want := sum.hash.Sum(nil); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("digest %x, %v, want %x", got, err, want)
@@ -225,6 +225,24 @@ func TestSnapshotPieces(t *testing.T) {
 	if again, err := fresh.Digest(t.Context()); err != nil || !bytes.Equal(got, again) {
 		t.Errorf("digest %x, %v when nothing was read, want %x", again, err, got)
 	}
+}
+
+// TestNoSnapshotOfHoles: a replica that has not replayed its log has no state
+// that anybody else could use.
+func TestNoSnapshotOfHoles(t *testing.T) {
+	cfg := testConfig(t.TempDir())
+	v := openTest(t, cfg, nil)
+	applyCuts(t, v, 1, 10)
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	forgetMark(t, v.current.Load().dir)
+	v = openTest(t, cfg, nil)
+	if _, err := v.Snapshot(); !errors.Is(err, ErrReplaying) {
+		t.Errorf("got %v, want %v", err, ErrReplaying)
+	}
+	applyCuts(t, v, 1, 10)
+	mustSnapshot(t, v)
 }
 
 // TestBrokenCopy: a copy that is not what was sent is refused and removed; the
