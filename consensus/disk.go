@@ -111,9 +111,10 @@ func (m *Machine) deliver(g *group, msgs []*raftpb.Message) {
 		switch {
 		case msg.GetTo() != uint64(g.self):
 			m.route(g, msg)
-		case msg.GetType() == raftpb.MsgStorageAppendResp && msg.GetSnapshot() != nil:
-			m.install(g, msg)
 		default:
+			if msg.GetType() == raftpb.MsgStorageAppendResp && msg.GetSnapshot() != nil {
+				m.install(g)
+			}
 			_ = g.node.Step(msg) // stale ones are refused, which is right
 		}
 	}

@@ -236,14 +236,16 @@ func (m *Machine) name(g *group, hard wal.HardState, s *raftpb.Snapshot) {
 	g.lazy.hard, g.lazy.cut = nil, 0
 }
 
-// install makes the copy the state, now that the log names it durably. done is
-// what the library wants to hear afterwards; until then it hands out no entry
-// and does not campaign.
-func (m *Machine) install(g *group, done *raftpb.Message) {
-	index := id.Index(done.GetSnapshot().GetMetadata().GetIndex())
-	g.inbound.state = inboundInstalling
-	g.applying = append(g.applying, applying{last: index, msgs: []*raftpb.Message{done}})
-	m.out.applies = append(m.out.applies, Install{Group: g.id, Index: index})
+// install makes the copy the state, now that the log names it durably. The
+// library goes on as if it were: it can't tell where its log ends while it has
+// entries above a snapshot that it takes for unwritten. What it hands out from
+// here on stands behind the copy in the queue, and applied is only what has come
+// back from there.
+func (m *Machine) install(g *group) {
+	in := &g.inbound
+	in.state = inboundInstalling
+	g.applying = append(g.applying, applying{last: in.image.Index})
+	m.out.applies = append(m.out.applies, Install{Group: g.id, Index: in.image.Index})
 }
 
 // installed ends a copy.

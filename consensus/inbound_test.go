@@ -201,6 +201,39 @@ func TestCopyIsNamedAtOnce(t *testing.T) {
 	}
 }
 
+// While the state machine takes the copy over, the log goes on above it.
+func TestEntriesFollowWhileACopyIsInstalled(t *testing.T) {
+	l := newLagging(t, 1)
+	l.step(l.beat(1), l.offer(1))
+	l.step(Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())})
+	if got := only[Install](l.step(l.offer(1))); len(got) != 1 {
+		t.Fatalf("got %+v", got)
+	}
+	from := func(r *raftpb.Message) Event {
+		r.From, r.To, r.Term = proto.Uint64(1), proto.Uint64(2), proto.Uint64(5)
+		return Received{From: l.leader, Messages: []peer.Message{{Kind: peer.KindRaft, Group: 1, From: 1, To: 2, Raft: r}}}
+	}
+	e := &raftpb.Entry{Index: proto.Uint64(111), Term: proto.Uint64(5), Data: []byte("x")}
+	l.step(from(&raftpb.Message{
+		Type: raftpb.MsgApp.Enum(), Index: proto.Uint64(110), LogTerm: proto.Uint64(5), Commit: proto.Uint64(110), Entries: []*raftpb.Entry{e},
+	}))
+	after := l.step(from(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), Commit: proto.Uint64(111)}))
+	g := l.m.groups[1]
+	if g.fault != nil {
+		t.Fatalf("the group has stopped: %v", g.fault)
+	}
+	if got := only[Apply](after); len(got) != 1 || got[0].Index != 111 {
+		t.Errorf("got %+v, want entry 111 behind the copy in the queue", got)
+	}
+	if g.appliedIndex != 1 {
+		t.Errorf("entry %d counts as applied", g.appliedIndex)
+	}
+	l.step(Applied{Group: 1, Index: 110}, Applied{Group: 1, Index: 111})
+	if g.appliedIndex != 111 || g.inbound.state != inboundNone {
+		t.Errorf("applied %d, state %d", g.appliedIndex, g.inbound.state)
+	}
+}
+
 func TestNoImageOfTheMiddleOfAReplay(t *testing.T) {
 	l := newLagging(t, 1)
 	g := l.m.groups[1]
