@@ -15,7 +15,7 @@ demo: build ## a whole pair on this machine, with real failovers, under a minute
 test: ## fast tests: no root, no network, under three minutes
 	$(GO) test ./...
 
-check: build lint test race sim powercut faults failovers chaos stale ## what CI runs, under twenty minutes
+check: build lint test race sim powercut faults replace failovers chaos stale ## what CI runs, under twenty minutes
 
 race: ## the same tests under the race detector
 	$(GO) test -race ./...
@@ -45,6 +45,9 @@ stale: build ## plant stale reads into a copy of the programs: chaos must find t
 faults: ## every row of docs/operate/faults.md on real programs (root)
 	$(GO) test -count=1 ./test/faults -rig -parallel 3
 
+replace: ## hosts, disks, arbitrators and replicas replaced, on real programs
+	$(GO) test -count=1 ./test/e2e -run 'Restore|Replace|Replica' -long -parallel 2
+
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
 	$(GO) build -o bin/bench/ ./test/bench/...
@@ -63,4 +66,4 @@ $(LINTER): tools/go.mod
 	cd tools && $(GO) build -trimpath -o bin/ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	touch $@
 
-.PHONY: help build demo test check race lint sim powercut faults failovers chaos stale bench
+.PHONY: help build demo test check race lint sim powercut faults replace failovers chaos stale bench
