@@ -67,6 +67,7 @@ func offline(t *testing.T, c *client.Client, dnode string) string {
 // has written down of the other is wrong; the new firstEp and secondEp are all
 // that they can go by.
 func TestBothHostsMove(t *testing.T) {
+	t.Parallel()
 	arb, a, b, c := pair(t)
 	query(t, c, "CREATE DATABASE d REPLICA 2")
 	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")

@@ -176,6 +176,7 @@ func TestWrongDataDirectory(t *testing.T) {
 // Identity is the directory, so each becomes the other at its address, and the
 // cluster goes on with everything.
 func TestDirectoryOfAnotherHost(t *testing.T) {
+	t.Parallel()
 	arb, a, b, c := pair(t)
 	query(t, c, "CREATE DATABASE d REPLICA 2")
 	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
