@@ -236,6 +236,20 @@ func (s *stage) change(a *actor, c Change) {
 	s.run(200 * time.Millisecond)
 }
 
+// newcomer makes a host, which learns everything from the log, the other data
+// voter beside one that was alone.
+func (s *stage) newcomer(a, master *actor, group id.Group) {
+	spec := GroupSpec{Group: group, Replica: 2001, Formed: true}
+	for i, u := range []id.UUID{{'a'}, {'b'}, arbUUID} {
+		spec.Members = append(spec.Members, Member{Replica: id.Replica(i + 1), UUID: u, Witness: u == arbUUID})
+	}
+	a.inbox = append(a.inbox, Create{Spec: spec})
+	s.change(master, Change{AddLearner: []Member{{Replica: 2001, UUID: a.uuid}}})
+	s.toArb(master, []peer.Message{{Kind: peer.KindEnroll, Group: group, To: 2002, Enroll: &peer.Enroll{Witness: arbUUID}}})
+	s.change(master, Change{AddVoter: []Member{{Replica: 2001, UUID: a.uuid}, {Replica: 2002, UUID: arbUUID, Witness: true}}})
+	s.run(time.Second)
+}
+
 // recover does to a host's log what tnode recover does (R35).
 func (s *stage) recover(a *actor, group id.Group) {
 	all, err := ReadRemains(a.log)
@@ -377,6 +391,8 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) {
 		s.status(group)
 		s.toArb(founder, []peer.Message{{Kind: peer.KindEnroll, Group: group, To: w, Enroll: &peer.Enroll{Witness: arbUUID}}})
 		s.change(founder, Change{AddVoter: []Member{{Replica: 2, UUID: a.uuid}, {Replica: w, UUID: arbUUID, Witness: true}}})
+	case "newcomer": // newcomer c b: c starts from the founding record and is let in by b
+		s.newcomer(s.host(name()), s.host(d.CmdArgs[1].Key), group)
 	case "recover": // of the stopped host: it goes on alone, and the arbitrator's record is retired
 		s.recover(s.host(name()), group)
 	case "hand-over":

@@ -74,12 +74,11 @@ func (v *View) renumbers(survivor id.Host, r Renumbered) error {
 const beyond = 1000
 
 // Survive returns the command that makes the dnode with this directory the only
-// one, and its encoding for the log. Only formed groups go on; one that was
-// being made never held anything.
-func (v *View) Survive(directory id.UUID, now time.Time) (Recover, []byte, error) {
+// one. Only formed groups go on; one that was being made never held anything.
+func (v *View) Survive(directory id.UUID) (Recover, error) {
 	d, ok := v.DnodeOf(directory)
 	if !ok || d.Dropped {
-		return Recover{}, nil, fmt.Errorf("the metadata knows no dnode with this directory (%s)", directory.Short())
+		return Recover{}, fmt.Errorf("the metadata knows no dnode with this directory (%s)", directory.Short())
 	}
 	c := Recover{Survivor: d.ID}
 	for _, g := range v.Groups {
@@ -87,6 +86,5 @@ func (v *View) Survive(directory id.UUID, now time.Time) (Recover, []byte, error
 			c.Replicas = append(c.Replicas, Renumbered{Group: g.ID, From: m.Replica, To: g.NextReplica + beyond})
 		}
 	}
-	b, err := Envelope{At: now.UTC(), Command: c}.Encode()
-	return c, b, err
+	return c, nil
 }

@@ -33,18 +33,14 @@ func pairView() *View {
 
 func TestSurvivorGoesOnAlone(t *testing.T) {
 	v := pairView()
-	c, encoded, err := v.Survive(uuidB, birth)
+	c, err := v.Survive(uuidB)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(c.Replicas) != 2 || c.Survivor != 2 {
 		t.Fatalf("got %+v, want two groups of dnode 2", c)
 	}
-	e, err := DecodeEnvelope(encoded)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r := e.apply(v, 21, 9); r.Err != nil {
+	if r := (Envelope{At: birth, Command: c}).apply(v, 21, 9); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	if err := v.check(); err != nil {
@@ -110,7 +106,7 @@ func TestRecoverIsChecked(t *testing.T) {
 			t.Errorf("%s: refused, and done in part: %+v", name, g.Members)
 		}
 	}
-	if _, _, err := pairView().Survive(uuidC, birth); err == nil {
+	if _, err := pairView().Survive(uuidC); err == nil {
 		t.Error("a directory that is no member survives")
 	}
 	s := &Master{mnode: &Mnode{}, cfg: MasterConfig{Self: uuidA}}

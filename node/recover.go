@@ -330,11 +330,11 @@ func (r *Recovery) Fence(ctx context.Context) error {
 func (r *Recovery) Rewrite(now time.Time) error {
 	plan, begun := r.record.Recovery()
 	if !begun || plan.Done {
-		command, _, err := r.view.Survive(r.record.Identity().UUID, now)
+		command, err := r.view.Survive(r.record.Identity().UUID)
 		if err != nil {
 			return err
 		}
-		plan = host.Recovery{At: now.UTC(), On: r.config.EndPoint(), Replicas: command.Replicas}
+		plan = host.Recovery{At: now.UTC(), On: r.config.EndPoint(), Survivor: command.Survivor, Replicas: command.Replicas}
 		for _, d := range r.Lost() {
 			if !d.UUID.IsZero() {
 				plan.GivenUp = append(plan.GivenUp, d.UUID)
@@ -354,7 +354,7 @@ func (r *Recovery) Rewrite(now time.Time) error {
 // done.
 func (r *Recovery) rewriteLog(plan host.Recovery) error {
 	last, err := mnode.Envelope{
-		At: plan.At, Command: mnode.Recover{Survivor: r.Dnode(), Replicas: plan.Replicas},
+		At: plan.At, Command: mnode.Recover{Survivor: plan.Survivor, Replicas: plan.Replicas},
 	}.Encode()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 type Recovery struct {
 	At       time.Time
 	On       string // this host's end point
+	Survivor id.Host
 	Replicas []mnode.Renumbered
 	GivenUp  []id.UUID
 	// Done is false while the log is being rewritten: nothing may start from a

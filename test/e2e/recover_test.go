@@ -26,7 +26,7 @@ func refuses(t *testing.T, h *process) bool {
 // TestTwoOfThreeLost: one host goes on with the arbitrator while the other is
 // away, and is then lost for good. The other one does not serve by itself; an
 // operator is told how much is lost, and lets it go on alone (R35). The lost one
-// was not lost: it gets no vote and is refused, in words.
+// was not lost: it gets no vote and is refused, in words. It comes back empty.
 func TestTwoOfThreeLost(t *testing.T) {
 	arb, a, b, c := pair(t)
 	query(t, c, "CREATE DATABASE d REPLICA 2 VGROUPS 1")
@@ -75,6 +75,24 @@ func TestTwoOfThreeLost(t *testing.T) {
 	await(t, "the other one is refused in words", func() bool {
 		return !refuses(t, b) && refuses(t, a) && strings.Contains(logged(t, a), "given up by tnode recover on "+b.peer)
 	})
+	a.end(syscall.SIGKILL)
+	if err := os.RemoveAll(filepath.Join(a.dir, "data")); err != nil {
+		t.Fatal(err)
+	}
+	query(t, cb, "RESTORE DNODE 1")
+	a.start()
+	whole(t, cb)
+	put(t, dial(t, a), 20, 25)
+	b.end(syscall.SIGKILL) // so the arbitrator votes again
+	await(t, "the restored host takes over", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := dial(t, a).Query(ctx, "INSERT INTO d.t VALUES (1700000002000, 1)")
+		return err == nil
+	})
+	if n := rowsOf(t, dial(t, a)); n != 18 {
+		t.Errorf("the restored host has %d rows, want 18: 10 that the survivor had, 2 while it was alone, 6 since", n)
+	}
 }
 
 // TestRecoverRefuses: who may not be given up, and what can't go on.
