@@ -127,6 +127,9 @@ func (h *house) move() {
 	h.uuid, h.identity, h.peers, h.handlers = record.Identity().UUID, peer.Identity{}, nil, map[string]registered{}
 	h.tower = time.Time{}
 	h.mu.Unlock()
+	for method, run := range groups.Methods() {
+		h.Handle(method, false, run)
+	}
 	cfg := Config{
 		DataDir: h.dir, EndPoint: h.addr, FirstEP: h.first, SecondEP: addrB, Arbitrator: addrW,
 		NumOfMnodes: 3, Interval: time.Second, Version: "test", Cores: 2, Settings: map[string]string{"arbitrator": addrW},
