@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
@@ -126,6 +127,9 @@ type Status struct {
 	// Refusal says why the arbitrator votes no more for this group; zero unless
 	// this host leads and was refused.
 	Refusal peer.Refusal
+	// Unanswered is how long the arbitrator has owed this host an answer; zero
+	// unless it leads. A connected arbitrator whose disk hangs gives none.
+	Unanswered time.Duration
 }
 
 // NotLeaderError says that this host can't take the request and, when it knows,

@@ -26,6 +26,7 @@ type feeder struct {
 
 	seq      uint64           // of the newest feed
 	inflight bool             // it is not answered
+	asked    time.Duration    // since when the witness owes an answer, while inflight
 	sentAt   [8]time.Duration // of the newest feeds, at seq modulo 8
 	answer   time.Duration    // smoothed answer time
 	repeats  int              // sent again without any answer since
@@ -41,6 +42,15 @@ func (f *feeder) resendAfter() time.Duration {
 }
 
 const longestResend = time.Second
+
+// unanswered is how long the witness has left a feed without any answer that it
+// should have given. A refusal is one.
+func (f *feeder) unanswered(now time.Duration) time.Duration {
+	if !f.inflight || f.refusal != 0 || f.match >= f.sent {
+		return 0
+	}
+	return now - f.asked
+}
 
 // measured takes the answer to feed seq into account, also if a newer one is
 // out: a slow witness answers those first.
@@ -145,6 +155,8 @@ func (m *Machine) sendFeed(g *group, f *feeder, limit id.Index, pulse bool) {
 	}
 	if f.inflight {
 		f.repeats++
+	} else {
+		f.asked = m.now
 	}
 	f.seq++
 	f.sentAt[f.seq%uint64(len(f.sentAt))] = m.now
@@ -185,7 +197,7 @@ func (m *Machine) answered(g *group, from Member, a *peer.Answer) {
 	if f == nil || !g.leading() || a.Term != g.term {
 		return
 	}
-	f.refusal = 0
+	f.refusal, f.asked = 0, m.now // a late answer is one, too
 	newest := a.Seq == f.seq
 	f.measured(a.Seq, m.now)
 	f.inflight = f.inflight && !newest

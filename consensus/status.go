@@ -38,6 +38,7 @@ func (m *Machine) status(g *group) Status {
 		}
 		for _, f := range g.feeders { // two while one replaces another
 			s.Refusal = max(s.Refusal, f.refusal)
+			s.Unanswered = max(s.Unanswered, f.unanswered(m.now))
 		}
 	}
 	for _, mem := range g.members {

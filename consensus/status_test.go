@@ -41,3 +41,42 @@ func TestStatusShowsWhatIsWrong(t *testing.T) {
 		t.Errorf("a hung disk hangs for %v, want at least %v", d, DefaultConfig().HungAfter)
 	}
 }
+
+// An arbitrator that owes an answer is shown to, for as long as it does.
+func TestStatusShowsAMuteArbitrator(t *testing.T) {
+	s := newStage(t)
+	s.form(2, []string{"a", "b"})
+	s.run(5 * time.Second)
+	unanswered := func() (most time.Duration) {
+		for _, n := range s.names() {
+			most = max(most, s.hosts[n].m.Status()[0].Unanswered)
+		}
+		return most
+	}
+	write := func() {
+		for _, n := range s.names() {
+			if a := s.hosts[n]; a.m.Status()[0].Role == RoleMaster {
+				s.next++
+				a.inbox = append(a.inbox, Propose{Group: 2, Tickets: []uint64{s.next}, Data: [][]byte{[]byte("x")}})
+			}
+		}
+		s.run(2 * DefaultConfig().PulseEvery)
+	}
+	if write(); unanswered() != 0 {
+		t.Errorf("a healthy arbitrator has owed an answer for %v", unanswered())
+	}
+	s.away["arbitrator"] = true
+	write()
+	first := unanswered()
+	if first < DefaultConfig().PulseEvery {
+		t.Errorf("it has owed an answer for %v only", first)
+	}
+	s.run(time.Minute)
+	if got := unanswered(); got != first+time.Minute {
+		t.Errorf("a minute later it has owed it for %v, want %v", got, first+time.Minute)
+	}
+	delete(s.away, "arbitrator")
+	if write(); unanswered() != 0 {
+		t.Errorf("it answers again, and is said to have owed an answer for %v", unanswered())
+	}
+}

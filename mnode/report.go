@@ -57,6 +57,8 @@ type GroupReport struct {
 	Members []consensus.MemberStatus
 	// Refusal says why the arbitrator votes no more for the group, on its leader.
 	Refusal peer.Refusal `json:",omitzero"`
+	// Unanswered is how long the arbitrator has owed the leader an answer.
+	Unanswered time.Duration `json:",omitzero"`
 }
 
 // Group returns the report's line about a group.
@@ -115,6 +117,8 @@ type Facts struct {
 	Knocks map[id.Host]time.Time
 	// Asked holds who answers at end points that are no arbitrator's yet.
 	Asked map[string]Answered
+	// Known is since when this master has known of a dnode's directory.
+	Known map[id.UUID]time.Time
 	// Changing is when this master last asked for a change of a group's members.
 	Changing map[id.Group]time.Time
 	// Linked holds former arbitrators, and directories of dnodes that are to be
@@ -129,6 +133,31 @@ type Facts struct {
 	// master. Another master asks again: asking twice is harmless.
 	Enrolled map[Enrolment]bool
 	Retired  map[Enrolment]bool
+}
+
+// notice keeps Known: a new map, as the old one may be looked at.
+func (f *Facts) notice(now time.Time, v *View) {
+	known := make(map[id.UUID]time.Time, len(v.Dnodes))
+	for _, d := range v.Live() {
+		if at, ok := f.Known[d.UUID]; ok {
+			known[d.UUID] = at
+		} else if !d.UUID.IsZero() {
+			known[d.UUID] = now
+		}
+	}
+	f.Known = known
+}
+
+// silent is for how long this master has waited for a word of a dnode.
+func (f *Facts) silent(now time.Time, d Dnode) time.Duration {
+	last := now
+	if at, ok := f.Known[d.UUID]; ok {
+		last = at
+	}
+	if h, ok := f.Hosts[d.ID]; ok && !h.Hearsay && h.Report.UUID == d.UUID && h.At.After(last) {
+		last = h.At
+	}
+	return now.Sub(last)
 }
 
 // Answered is a directory that has answered somewhere, and when.

@@ -96,6 +96,9 @@ func (o Overview) findArbitrator(add finder) {
 			what = at + " does not answer, and a data host is away"
 		}
 		add(alarm.ArbitratorUnreachable, object, what, "start tarbitrator there; if it runs, look at the network to its port")
+	case o.mute():
+		add(alarm.ArbitratorUnreachable, object, at+" is connected and gives no answers: no effect now, but the next failure stops service",
+			"look at tarbitrator status there: its disk is full or hangs, or its machine stands still")
 	}
 	const next = "keep both data hosts up: it is enrolled anew by itself; if this stays, look at its log"
 	if groups := o.refused(peer.Tainted); groups != "" {
@@ -104,6 +107,16 @@ func (o Overview) findArbitrator(add finder) {
 	if groups := o.refused(peer.WrongWitness, peer.UnknownGroup, peer.Retired); groups != "" {
 		add(alarm.WrongWitness, object, "its directory is not the one that was enrolled for "+groups, next)
 	}
+}
+
+// muteAfter is when a connected arbitrator that gives no answers counts as not
+// there: longer than a disk that is merely slow takes, and than it takes to ask
+// again.
+const muteAfter = 2 * time.Second
+
+// mute reports whether the arbitrator leaves a master without answers.
+func (o Overview) mute() bool {
+	return slices.ContainsFunc(o.all(), func(g GroupRow) bool { return g.Unanswered >= muteAfter })
 }
 
 // even names something with an even number of replicas, empty if nothing has.

@@ -75,6 +75,9 @@ func TestFindings(t *testing.T) {
 		}, "SYNC_RECOVER metadata, SYNC_RECOVER database plant", "wait"},
 		{"the arbitrator dies", func(o *Overview) { o.Arbitrator.Status = "offline" },
 			"ARBITRATOR_UNREACHABLE arbitrator", "start tarbitrator there"},
+		{"the arbitrator's disk hangs", func(o *Overview) { o.Groups[0].Unanswered = muteAfter },
+			"ARBITRATOR_UNREACHABLE arbitrator", "tarbitrator status"},
+		{"the arbitrator's disk is slow", func(o *Overview) { o.Groups[0].Unanswered = muteAfter - 1 }, "", ""},
 		{"an arbitrator that no group has as a member", func(o *Overview) {
 			o.Arbitrator.Status = "offline"
 			for i := range o.View.Groups {
@@ -164,6 +167,8 @@ func TestLosses(t *testing.T) {
 		{"the other host is away", (*Overview).otherDies, consensus.ModeAsync,
 			"dnode 1: [metadata database plant], arbitrator: [metadata database plant]"},
 		{"the arbitrator is away", func(o *Overview) { o.Arbitrator.Status = "offline" }, consensus.ModeSync,
+			"dnode 1: [metadata database plant], dnode 2: [metadata database plant]"},
+		{"the arbitrator gives no answers", func(o *Overview) { o.Groups[0].Unanswered = muteAfter }, consensus.ModeSync,
 			"dnode 1: [metadata database plant], dnode 2: [metadata database plant]"},
 		{"the other host catches up", func(o *Overview) {
 			o.groups(func(g *GroupRow) { g.Members[1].Role, g.Mode = consensus.RoleUnsynced, consensus.ModeSyncRecover })

@@ -68,8 +68,10 @@ type GroupRow struct {
 	Mode     consensus.Mode
 	Feed     string
 	Refusal  peer.Refusal // why the arbitrator votes no more for it
-	Waits    string       // whom it waits for, while it has no master
-	Seen     time.Duration
+	// Unanswered is how long the arbitrator has owed the master an answer.
+	Unanswered time.Duration
+	Waits      string // whom it waits for, while it has no master
+	Seen       time.Duration
 }
 
 // MemberRow is one data replica of a group.
@@ -314,12 +316,12 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 			}
 		}
 		if member.Role == consensus.RoleMaster {
-			row.Mode, row.Feed, row.Refusal = line.Mode, line.Feed, line.Refusal
+			row.Mode, row.Feed, row.Refusal, row.Unanswered = line.Mode, line.Feed, line.Refusal, line.Unanswered
 		}
 		row.Members = append(row.Members, member)
 	}
 	if here && own.Role == consensus.RoleMaster {
-		row.Mode, row.Feed, row.Refusal = own.Mode, own.Feed, own.Refusal
+		row.Mode, row.Feed, row.Refusal, row.Unanswered = own.Mode, own.Feed, own.Refusal, own.Unanswered
 	}
 	if leader.IsZero() && !row.led() {
 		row.Waits = h.waitsFor(g)

@@ -153,7 +153,7 @@ func (h *Host) Report() mnode.Report {
 func fill(line *mnode.GroupReport, s consensus.Status) {
 	line.Formed, line.Role, line.Leader, line.Term = s.Formed, s.Role, s.Leader, s.Term
 	line.Last, line.Applied, line.Mode, line.Feed, line.Members = s.Last, s.Applied, s.Mode, s.Feed, s.Members
-	line.Refusal = s.Refusal
+	line.Refusal, line.Unanswered = s.Refusal, s.Unanswered
 	if s.Faulty != nil {
 		line.Fault = s.Faulty.Error()
 	}

@@ -52,8 +52,10 @@ func (o Overview) Losses() []Loss {
 	return out
 }
 
-// votes reports whether an arbitrator is there.
-func (o Overview) votes() bool { return o.Arbitrator != nil && o.Arbitrator.Status == "ready" }
+// votes reports whether an arbitrator is there, and answers.
+func (o Overview) votes() bool {
+	return o.Arbitrator != nil && o.Arbitrator.Status == "ready" && !o.mute()
+}
 
 func (o Overview) loss(lost id.Host) Loss {
 	l := Loss{Dnode: lost}
