@@ -90,7 +90,11 @@ func TestDieAtEveryStep(t *testing.T) {
 					if mark == index {
 						return
 					}
-					finish(t, n, mustReceive(t, left, 1, index))
+					c := mustReceive(t, left, 1, index)
+					if whole := step == "finished" || step == "next copy"; whole && c.After() == nil {
+						t.Error("a copy that was whole begins again")
+					}
+					finish(t, n, c)
 					if err := left.Install(index); err != nil {
 						t.Fatal(err)
 					}

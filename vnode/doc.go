@@ -23,6 +23,8 @@
 //     replayed over them). What an entry creates is named by its place in the
 //     log, so it is known at once whether something is older or newer than the
 //     entry at hand.
+//   - There is always one whole state that the log's mark belongs to: a copy from
+//     another replica grows beside it, and takes its place at once.
 //   - Only the tidy worker removes blocks, and only in the transaction that puts
 //     the merged one in their place, or once nobody can see them any more.
 package vnode

@@ -228,10 +228,11 @@ func (h *home) discardPassed() error {
 	return h.discardStale()
 }
 
-// unfinish takes the finished copy of index for one on its way.
+// unfinish takes the finished copy of index for the one on its way, instead of
+// what there may be of another.
 func (h *home) unfinish(index id.Index) error {
-	if _, err := os.Stat(h.copy()); err == nil {
-		return h.discard(h.state(index))
+	if err := h.discardCopy(); err != nil {
+		return err
 	}
 	return os.Rename(h.state(index), h.copy())
 }

@@ -365,6 +365,12 @@ func TestOvertaken(t *testing.T) {
 	late := mustReceive(t, to, 2, 60)
 	pieces(t, n, late, -1)
 	applyCuts(t, to, 51, 80)
+	dir := to.home.dir
+	to.home.dir = filepath.Join(dir, "nowhere") // the finished copy can't be put out of the way
+	if at, err := to.Checkpoint(t.Context()); err == nil || to.current.Load().checkpointed.Load().index != 0 {
+		t.Errorf("with a finished copy in the way the checkpoint is %d, %v", at, err)
+	}
+	to.home.dir = dir
 	at, err := to.Checkpoint(t.Context())
 	if err != nil || at != 80 {
 		t.Fatalf("got checkpoint %d, %v", at, err)

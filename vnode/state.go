@@ -209,7 +209,10 @@ func (s *state) settled() bool {
 	return replayed >= s.floor || s.whole && replayed == 0
 }
 
-func (s *state) checkpoint(ctx context.Context) (id.Index, error) {
+// checkpoint makes everything applied so far last. announce is called with the
+// index when it does, before anything is forgotten that a replay from the
+// checkpoint before this one needs: after an error that one is still the last.
+func (s *state) checkpoint(ctx context.Context, announce func(id.Index) error) (id.Index, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
@@ -240,6 +243,9 @@ func (s *state) checkpoint(ctx context.Context) (id.Index, error) {
 	// nothing to replay could not tell this replica that nothing is missing.
 	if err := syncStore(s.dir); err != nil {
 		return 0, fmt.Errorf("mark checkpoint of group %d: %w", s.cfg.Group, err)
+	}
+	if err := announce(at.index); err != nil {
+		return 0, fmt.Errorf("announce checkpoint of group %d: %w", s.cfg.Group, err)
 	}
 	s.tidy.forget(gone)
 	for _, g := range gone {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -198,16 +199,17 @@ func (v *Vnode) Checkpoint(ctx context.Context) (id.Index, error) {
 		return 0, err
 	}
 	defer s.leave()
-	at, err := s.checkpoint(ctx)
-	if err != nil {
-		return 0, err
+	return s.checkpoint(ctx, v.overtake)
+}
+
+// overtake puts copies out of the way that a checkpoint at index has passed: once
+// the log has that mark a finished one could be taken for the state.
+func (v *Vnode) overtake(index id.Index) error {
+	err := v.home.overtake(index)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%w: %w", consensus.ErrDiskFull, err) // the next checkpoint tries again
 	}
-	// A finished copy that the log has overtaken must be gone before the log
-	// has a mark that it could be taken for.
-	if err := v.home.overtake(at); err != nil {
-		return 0, fmt.Errorf("checkpoint of group %d: %w", v.cfg.Group, err)
-	}
-	return at, nil
+	return err
 }
 
 // LeaderChanged implements consensus.StateMachine.
@@ -231,7 +233,7 @@ func (v *Vnode) Close() error {
 	last.end(ErrClosed)
 	v.runs.Wait()
 	<-last.idle
-	_, err := last.checkpoint(context.Background())
+	_, err := last.checkpoint(context.Background(), v.overtake)
 	err = errors.Join(err, last.close())
 	for _, s := range v.mu.ended { // nobody else is left who touches it
 		<-s.idle
