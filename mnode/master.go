@@ -191,6 +191,9 @@ func (s *Master) look(ctx context.Context) time.Duration {
 	s.again = now.Add(s.cfg.Interval)
 	v := s.mnode.View()
 	s.arbitratorAnswers(ctx, now, v)
+	s.mu.Lock()
+	s.mu.facts.notice(now, v)
+	s.mu.Unlock()
 	facts := s.Facts()
 	for _, a := range v.Former {
 		facts.Linked[a.UUID] = s.outside.Linked(a.UUID)

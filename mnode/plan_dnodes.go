@@ -75,18 +75,14 @@ func (p *planner) watchDnodes() {
 		if d.UUID.IsZero() || d.Dropping || threshold <= 0 {
 			continue
 		}
-		last := p.f.Began
-		if h, ok := p.f.Hosts[d.ID]; ok && (h.At.After(last) || h.Hearsay) {
-			last = h.At
-		}
-		silent := p.now.Sub(last)
+		silent := p.f.silent(p.now, d)
 		_, there := p.f.Fresh(p.now, d.ID)
 		switch {
 		case there && !d.OfflineSince.IsZero():
 			p.do(Decide{MarkOffline{Dnode: d.ID}})
 		case there || silent <= min(stumble, threshold/2):
 		case d.OfflineSince.IsZero():
-			p.do(Decide{MarkOffline{Dnode: d.ID, Since: last.UTC()}})
+			p.do(Decide{MarkOffline{Dnode: d.ID, Since: p.now.Add(-silent).UTC()}})
 		case silent > min(ownSight, threshold) && p.now.Sub(d.OfflineSince) > threshold && !d.Restoring:
 			p.removeOverdue(d)
 		}

@@ -114,6 +114,7 @@ func (w *world) reconcile() {
 			w.facts.Answers, w.facts.AnswersAt, w.facts.AnswersFrom = a.uuid, w.now, w.v.Arbitrator.EndPoint
 		}
 	}
+	w.facts.notice(w.now, w.v)
 	for _, d := range w.v.Dnodes {
 		w.facts.Linked[d.UUID] = w.alive(d.UUID)
 	}
