@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -205,4 +206,47 @@ func TestLosses(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What one host finds wrong with itself the other shows, and clocks that agree
+// are seen to agree, however old the report is that tells of one.
+func TestWhatReportsTell(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		w, a, b := pair(t)
+		defer w.end()
+		b.kill()
+		full := alarm.Finding{Code: alarm.DiskFull, Object: "dnode 2", What: "its disk is full", Next: "free space"}
+		var isFull atomic.Bool
+		b.edit = func(c *Config) {
+			c.Found = func() []alarm.Finding {
+				if isFull.Load() {
+					return []alarm.Finding{full}
+				}
+				return nil
+			}
+		}
+		b.move()
+		shown := func() bool { return slices.Contains(a.Overview().Findings(), full) }
+		w.until("b is back", func() bool {
+			o := a.Overview()
+			return o.Dnodes[1].Status == "ready" && o.Mode() == consensus.ModeSync
+		})
+		if shown() {
+			t.Error("a shows what b has not found")
+		}
+		isFull.Store(true)
+		w.until("a shows that b's disk is full", shown)
+		isFull.Store(false)
+		w.until("a shows it no more", func() bool { return !shown() })
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			for _, h := range []*house{a, b} {
+				for _, d := range h.Overview().Dnodes {
+					if max(d.Ahead, -d.Ahead) > 20*time.Millisecond {
+						t.Errorf("dnode %d's clock is said to be %v ahead, and is the same one", d.ID, d.Ahead)
+					}
+				}
+			}
+		}
+	})
 }
