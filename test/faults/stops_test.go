@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -142,6 +143,48 @@ func TestArbitratorDownThenMaster(t *testing.T) {
 	n.write(other)
 	n.start(master)
 	n.intact()
+}
+
+// TestLongAbsence: a host was away for longer than the log is kept for it. It is
+// given a copy of the data while writing goes on, dies as soon as it has one,
+// and comes back with everything.
+func TestLongAbsence(t *testing.T) {
+	n := newTown(t, rig.Options{Config: []string{"walKeepForReplica 64KiB"}})
+	for round := range 2 {
+		n.await("B is given a copy", func() bool {
+			before := n.count(rig.B, copyInstalled)
+			n.kill(rig.B)
+			for range 40 {
+				n.writeMany(rig.A, 1000)
+			}
+			hold() // the log is cut below a checkpoint of the state, now and then
+			hold()
+			n.start(rig.B)
+			for range 100 {
+				n.writeMany(rig.A, 100)
+				if n.count(rig.B, copyInstalled) > before {
+					return true
+				}
+			}
+			return false
+		})
+		if round == 0 {
+			n.kill(rig.B)
+			n.write(rig.A)
+			n.start(rig.B)
+		}
+		n.intact()
+	}
+}
+
+// copyInstalled is what a log says once a copy of a group has become its state.
+const copyInstalled = "copy installed"
+
+// count is how often a machine's processes have printed a text.
+func (n *town) count(name, text string) int {
+	log, err := os.ReadFile(n.Log(name))
+	n.must(err)
+	return strings.Count(string(log), text)
 }
 
 // TestFrozen: each process in turn stands still, and goes on as if nothing had

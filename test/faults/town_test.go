@@ -130,6 +130,19 @@ func (n *town) write(names ...string) {
 	}
 }
 
+// writeMany puts so many rows into every table with one statement each.
+func (n *town) writeMany(name string, rows int) {
+	n.t.Helper()
+	var values strings.Builder
+	for i := n.rows; i < n.rows+rows; i++ {
+		fmt.Fprintf(&values, " (%d, %d)", 1_700_000_000_000+i, i*7919%100_003)
+	}
+	for i := range tables {
+		n.query(n.on(name), "INSERT INTO "+table(i)+" VALUES"+values.String())
+	}
+	n.rows += rows
+}
+
 // answer is what one host says to one statement, without a second try.
 func (n *town) answer(name, statement string) string {
 	n.t.Helper()
