@@ -84,10 +84,14 @@ const ok = `{"code":0,`
 // stop.
 const lateWrites = 30 * time.Second
 
+// padding makes the log grow fast: a host that was away must often be given a
+// copy of the data, as the log that it lacks is gone.
+var padding = strings.Repeat("x", 400)
+
 func (l *load) write(ctx context.Context, w *writer, host int) {
 	for ctx.Err() == nil {
 		row := w.acked.Load()
-		statement := fmt.Sprintf("INSERT INTO %s VALUES (%d, %d)", w.table, firstRow+row, row)
+		statement := fmt.Sprintf("INSERT INTO %s VALUES (%d, %d, '%s')", w.table, firstRow+row, row, padding)
 		giveUp := time.Time{}
 		for {
 			body, err := rig.Ask(context.Background(), l.client, l.endPoint(host), statement)

@@ -28,6 +28,10 @@ type world struct {
 	checked   int // operations in the history when it was checked last
 }
 
+// shortLog makes a host that was away for a moment need a copy of the data
+// rather than the log.
+const shortLog = "walKeepForReplica 64KiB"
+
 func run(ctx context.Context) (err error) {
 	home := *dir
 	if home == "" {
@@ -41,7 +45,7 @@ func run(ctx context.Context) (err error) {
 		}()
 	}
 	fmt.Printf("seed %d, logs in %s\n", *seed, home)
-	r, err := rig.New(home, rig.Options{Bin: *bin, Disks: true})
+	r, err := rig.New(home, rig.Options{Bin: *bin, Disks: true, Config: []string{shortLog}})
 	if err != nil {
 		return err
 	}
@@ -69,7 +73,7 @@ func newWorld(ctx context.Context, r *rig.Rig, home string) (*world, error) {
 		return nil, err
 	}
 	for i := range *writers {
-		if err := r.SQL(ctx, rig.A, fmt.Sprintf("CREATE TABLE %s (ts TIMESTAMP, v BIGINT)", table(i))); err != nil {
+		if err := r.SQL(ctx, rig.A, fmt.Sprintf("CREATE TABLE %s (ts TIMESTAMP, v BIGINT, padding VARCHAR(%d))", table(i), len(padding))); err != nil {
 			return nil, err
 		}
 	}
