@@ -163,7 +163,7 @@ func (f Failover) Info() string {
 func (v *View) News(host id.Host, h consensus.History) consensus.History {
 	var news consensus.History
 	for _, f := range h.Failovers {
-		if i := failoverNamed(v.Failovers, consensus.Leadership(f.Leadership)); i < 0 || !v.Failovers[i].same(v.Failovers[i].heard(f)) {
+		if i := failoverNamed(v.Failovers, f.Leadership); i < 0 || !v.Failovers[i].same(v.Failovers[i].heard(f)) {
 			news.Failovers = append(news.Failovers, f)
 		}
 	}

@@ -86,7 +86,11 @@ func recoverHost(ctx context.Context, r *node.Recovery, a accepted, out io.Write
 			return errors.New("not confirmed: nothing was changed")
 		}
 	}
-	if err := r.Fence(ctx); err != nil && !(a.noArbitrator && errors.Is(err, node.ErrNoArbitrator)) {
+	err = r.Fence(ctx)
+	if a.noArbitrator && errors.Is(err, node.ErrNoArbitrator) {
+		err = nil // the operator answers for it
+	}
+	if err != nil {
 		return fmt.Errorf("nothing was changed on this host: %w", err)
 	}
 	if err := r.Rewrite(time.Now()); err != nil {
