@@ -34,6 +34,7 @@ type request struct {
 	index  id.Index
 	onDone func(err error) // of the manager's requests
 
+	fetch    *fetch                       // of a host that wants a copy
 	register uint8                        // of a client's read
 	answer   func(ok bool, result uint64) // of a client's operation: once, or never
 }

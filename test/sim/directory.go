@@ -227,7 +227,7 @@ func (h *host) twin(b *backup) *host {
 	t := h.w.vacant(h.name + "'")
 	t.uuid, t.number = h.uuid, h.number
 	for g, r := range h.replicas {
-		t.replicas[g] = &replica{group: r.group, host: t, id: r.id}
+		t.replicas[g] = &replica{group: r.group, host: t, id: r.id, copies: map[id.Index]state{}}
 	}
 	t.restore(b)
 	t.start()

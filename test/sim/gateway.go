@@ -164,7 +164,7 @@ func (r *replica) serveReads() {
 			kept = append(kept, x)
 			continue
 		}
-		x.q.answer(true, r.state.registers[x.q.register].value)
+		x.q.answer(true, r.state.registers[x.q.register].last())
 	}
 	r.readings = kept
 }

@@ -83,7 +83,7 @@ func (h *host) start() {
 		if r == nil {
 			h.w.fail("disk", "%s: group %d appeared from nowhere", h.name, s.Group)
 		}
-		r.restart()
+		r.restart(s.Mark)
 		h.later(h.w.between(time.Millisecond, 20*time.Millisecond), func() {
 			h.post(consensus.Attach{Group: s.Group})
 		})
@@ -166,9 +166,13 @@ func (h *host) act(e consensus.Effect) {
 	case consensus.Send:
 		h.send(e)
 	case consensus.Apply:
-		if r := h.replicas[e.Group]; r != nil {
-			r.take(e)
-		}
+		h.take(e.Group, e)
+	case consensus.Capture:
+		h.take(e.Group, e)
+	case consensus.Install:
+		h.take(e.Group, e)
+	case consensus.Fetch:
+		h.fetch(e)
 	case consensus.Accepted:
 		h.accepted(e)
 	case consensus.Refused:
@@ -181,6 +185,12 @@ func (h *host) act(e consensus.Effect) {
 		h.leaderChanged(e)
 	case consensus.Report:
 		h.reported(e)
+	}
+}
+
+func (h *host) take(g id.Group, e consensus.Effect) {
+	if r := h.replicas[g]; r != nil {
+		r.take(e)
 	}
 }
 

@@ -68,18 +68,52 @@ type state struct {
 	applied   id.Index
 	stamp     hlc.Stamp // the newest
 	remember  id.Index  // ids in older entries count no more
-	registers [registersOfGroup]struct {
-		index id.Index // of the entry that wrote it
-		value uint64
-	}
-	known []remembered
+	registers [registersOfGroup]register
+	known     []remembered
 }
 
 func (s *state) clone() state {
 	c := *s
 	c.known = slices.Clone(s.known)
+	for i := range c.registers {
+		c.registers[i] = slices.Clone(s.registers[i])
+	}
 	return c
 }
+
+// register is the values of one register by the entries that wrote them, from
+// the one at the checkpoint on: a replay may find later ones in the store, and
+// must not see them.
+type register []written
+
+type written struct {
+	index id.Index
+	value uint64
+}
+
+// before is what the register held when entry i came.
+func (v register) before(i id.Index) uint64 {
+	for n := len(v) - 1; n >= 0; n-- {
+		if v[n].index < i {
+			return v[n].value
+		}
+	}
+	return 0
+}
+
+func (v *register) write(x written) {
+	at := len(*v)
+	for at > 0 && (*v)[at-1].index >= x.index {
+		at--
+	}
+	if at < len(*v) && ((*v)[at].index == x.index || at == 0) { // it is there, or later ones are for good
+		return
+	}
+	*v = slices.Insert(*v, at, x)
+}
+
+// last is what the register holds.
+func (v register) last() uint64 { return v.before(1 << 62) }
 
 // effect is what one entry did to the state.
 type effect struct {
@@ -102,7 +136,7 @@ func (r *replica) run(x consensus.Entry) outcome {
 	}
 	if !seen {
 		if st.who != (statementID{}) {
-			out = outcome{place, r.state.registers[st.register].value}
+			out = outcome{place, r.state.registers[st.register].before(x.Index)}
 		}
 		if st.who != (statementID{}) && !known {
 			e.record = &remembered{st.who, st.stamp, out}
@@ -119,8 +153,8 @@ func (r *replica) run(x consensus.Entry) outcome {
 func (r *replica) do(e *effect) {
 	s := &r.state
 	s.stamp, s.remember = max(s.stamp, e.stamp), max(s.remember, e.remember)
-	if reg := &s.registers[e.register]; e.who != (statementID{}) && reg.index < e.index {
-		reg.index, reg.value = e.index, e.value
+	if e.who != (statementID{}) {
+		s.registers[e.register].write(written{e.index, e.value})
 	}
 	if e.record != nil {
 		s.known = append(s.known, *e.record)
@@ -133,6 +167,9 @@ func (r *replica) checkpoint() {
 	for _, gone := range r.memory.Forget(r.durableState.remember, 1<<20) {
 		r.state.known = slices.DeleteFunc(r.state.known, func(k remembered) bool { return k.outcome.at.Index() == gone })
 	}
+	for i, v := range r.state.registers {
+		r.state.registers[i] = v[max(0, len(v)-1):]
+	}
 	r.durable = r.applied
 	r.durableState, r.recent = r.state.clone(), nil
 }
@@ -140,12 +177,7 @@ func (r *replica) checkpoint() {
 // reopen is what a restart finds: the checkpoint, and what else had reached the
 // disk by itself.
 func (r *replica) reopen() {
-	r.state = r.durableState.clone()
-	r.memory = repeat.New[statementID, outcome]()
-	for i := range r.state.known {
-		k := &r.state.known[i]
-		r.memory.Add(k.stamp, k.who, k.outcome)
-	}
+	r.load()
 	all := r.host.w.chance(0.5)
 	for i := range r.recent {
 		if all || r.host.w.chance(0.5) {
@@ -153,6 +185,16 @@ func (r *replica) reopen() {
 		}
 	}
 	r.recent = nil
+}
+
+// load makes the durable state the one in memory.
+func (r *replica) load() {
+	r.state = r.durableState.clone()
+	r.memory = repeat.New[statementID, outcome]()
+	for i := range r.state.known {
+		k := &r.state.known[i]
+		r.memory.Add(k.stamp, k.who, k.outcome)
+	}
 }
 
 // stamped makes the statement of an entry on the host that leads.

@@ -17,9 +17,9 @@ type replica struct {
 	host    *host
 	id      id.Replica
 	applied id.Index
-	durable id.Index // of the last checkpoint
-	leads   bool     // it was told so
-	queue   []consensus.Apply
+	durable id.Index           // of the last checkpoint
+	leads   bool               // it was told so
+	queue   []consensus.Effect // Apply, Capture and Install, in order
 	busy    bool
 	handed  id.Index // Index of the last Apply that came
 	first   bool     // no Apply came yet in this life
@@ -33,12 +33,13 @@ type replica struct {
 	memory       *repeat.Memory[statementID, outcome]
 	clock        hlc.Clock
 	durableState state
-	recent       []effect // since the checkpoint
+	recent       []effect           // since the checkpoint
+	copies       map[id.Index]state // of other replicas, finished and durable
 	readings     []reading
 }
 
 func (h *host) newReplica(g *group, r id.Replica) *replica {
-	x := &replica{group: g, host: h, id: r, applied: 1, durable: 1, handed: 1, first: true, pending: map[id.Index]*request{}, answers: map[id.Replica]answer{}}
+	x := &replica{group: g, host: h, id: r, applied: 1, durable: 1, handed: 1, first: true, pending: map[id.Index]*request{}, answers: map[id.Replica]answer{}, copies: map[id.Index]state{}}
 	x.reopen()
 	h.replicas[g.id] = x
 	g.checkpointLater(x)
@@ -46,7 +47,8 @@ func (h *host) newReplica(g *group, r id.Replica) *replica {
 }
 
 // restart is what the state machine does after a death.
-func (r *replica) restart() {
+func (r *replica) restart(mark id.Index) {
+	r.choose(mark)
 	r.applied = r.durable
 	r.handed = r.durable
 	r.first = true
@@ -67,10 +69,15 @@ func (g *group) checkpointLater(r *replica) {
 	})
 }
 
-// take queues committed entries for the apply worker.
-func (r *replica) take(e consensus.Apply) {
-	r.group.checkApply(r, e)
-	r.handed = e.Index
+// take queues what the apply worker is to do.
+func (r *replica) take(e consensus.Effect) {
+	switch e := e.(type) {
+	case consensus.Apply:
+		r.group.checkApply(r, e)
+		r.handed = e.Index
+	case consensus.Install:
+		r.handed, r.first = e.Index, false
+	}
 	r.queue = append(r.queue, e)
 	if !r.busy {
 		r.busy = true
@@ -80,35 +87,52 @@ func (r *replica) take(e consensus.Apply) {
 
 func (r *replica) work() {
 	h := r.host
-	h.later(h.w.between(10*time.Microsecond, 150*time.Microsecond), func() {
+	took := h.w.between(10*time.Microsecond, 150*time.Microsecond)
+	if _, install := r.queue[0].(consensus.Install); install && h.w.chance(0.5) {
+		took += h.w.between(0, 2*time.Second) // a store is closed, another one opened
+	}
+	h.later(took, func() {
 		if h.paused {
 			r.work()
 			return
 		}
-		e := r.queue[0]
+		next := r.queue[0]
 		r.queue = r.queue[1:]
-		before := r.applied
-		r.applied = max(r.applied, e.Index)
-		h.post(consensus.Applied{Group: r.group.id, Index: e.Index})
-		for _, x := range e.Entries {
-			result := r.run(x)
-			if q := r.pending[x.Index]; q != nil {
-				delete(r.pending, x.Index)
-				r.group.outcome(r, q, x, before)
-				if q.answer != nil {
-					q.answer(x.Term == q.term, result.was)
-				}
-			}
-		}
-		for i, q := range r.pending {
-			if i <= e.Index { // an entry without data took its place
-				delete(r.pending, i)
-				q.lost()
-			}
+		switch e := next.(type) {
+		case consensus.Apply:
+			r.apply(e)
+			h.post(consensus.Applied{Group: r.group.id, Index: e.Index})
+		case consensus.Capture:
+			r.capture(e)
+		case consensus.Install:
+			r.install(e)
+			h.post(consensus.Applied{Group: r.group.id, Index: e.Index})
 		}
 		r.serveReads()
 		if r.busy = len(r.queue) > 0; r.busy {
 			r.work()
 		}
 	})
+}
+
+// apply carries committed entries out, and answers whoever waits for them.
+func (r *replica) apply(e consensus.Apply) {
+	before := r.applied
+	r.applied = max(r.applied, e.Index)
+	for _, x := range e.Entries {
+		result := r.run(x)
+		if q := r.pending[x.Index]; q != nil {
+			delete(r.pending, x.Index)
+			r.group.outcome(r, q, x, before)
+			if q.answer != nil {
+				q.answer(x.Term == q.term, result.was)
+			}
+		}
+	}
+	for i, q := range r.pending {
+		if i <= e.Index { // an entry without data took its place
+			delete(r.pending, i)
+			q.lost()
+		}
+	}
 }

@@ -53,14 +53,15 @@ func find(name string) (scenario, error) {
 
 // result is what became of one seed.
 type result struct {
-	seed  uint64
-	name  string
-	hash  uint64
-	bad   *violation
-	acks  int
-	reads int
-	gap   time.Duration // longest that a bound was put on
-	took  time.Duration // virtual
+	seed   uint64
+	name   string
+	hash   uint64
+	bad    *violation
+	acks   int
+	reads  int
+	copied int           // states, from host to host
+	gap    time.Duration // longest that a bound was put on
+	took   time.Duration // virtual
 }
 
 // runSeed runs one seed of a scenario.
@@ -68,7 +69,7 @@ func runSeed(s scenario, seed uint64, trace io.Writer) (res result) {
 	defer seedLibraries(seed)()
 	w := newWorld(seed, trace)
 	defer func() {
-		res = result{seed: seed, name: s.name, hash: w.hash, took: w.now}
+		res = result{seed: seed, name: s.name, hash: w.hash, took: w.now, copied: w.copiesInstalled}
 		for _, g := range w.groups {
 			res.acks += g.acks
 			res.reads += g.reads
@@ -129,7 +130,7 @@ func runOne(o options) (err error) {
 func runRange(o options) error {
 	start, failed := time.Now(), 0
 	var n uint64
-	var acks, reads int
+	var acks, reads, copied int
 	var gap time.Duration
 	for ; n < o.seeds; n++ {
 		if o.budget > 0 && time.Since(start) >= o.budget {
@@ -140,7 +141,7 @@ func runRange(o options) error {
 			return err
 		}
 		r := runSeed(s, o.from+n, nil)
-		acks, reads, gap = acks+r.acks, reads+r.reads, max(gap, r.gap)
+		acks, reads, copied, gap = acks+r.acks, reads+r.reads, copied+r.copied, max(gap, r.gap)
 		if r.bad != nil {
 			failed++
 			fmt.Println(r.String())
@@ -151,8 +152,8 @@ func runRange(o options) error {
 		}
 	}
 	took := time.Since(start)
-	fmt.Printf("seeds %d to %d: %d failed; %d acknowledged, %d read, longest bounded gap %v; %.1f s, %.1f seeds/s\n",
-		o.from, o.from+n-1, failed, acks, reads, gap.Round(ms), took.Seconds(), float64(n)/took.Seconds())
+	fmt.Printf("seeds %d to %d: %d failed; %d acknowledged, %d read, %d states copied, longest bounded gap %v; %.1f s, %.1f seeds/s\n",
+		o.from, o.from+n-1, failed, acks, reads, copied, gap.Round(ms), took.Seconds(), float64(n)/took.Seconds())
 	if failed > 0 {
 		return fmt.Errorf("%d of %d seeds failed", failed, n)
 	}

@@ -220,7 +220,8 @@ func (w *world) wantService(d time.Duration) {
 }
 
 // wantShut is I9: every leader's feed is shut within d, and the H of R18 that
-// its openings in this term have earned it.
+// its openings in this term have earned it. Then any host can go on alone, once
+// it has installed what it copied.
 func (w *world) wantShut(d time.Duration) {
 	since := w.now
 	for _, g := range w.groups {
@@ -237,6 +238,24 @@ func (w *world) wantShut(d time.Duration) {
 		if !ok {
 			w.dump()
 			w.fail("I9", "group %d: the feed is not shut within %v", g.id, d)
+		}
+	}
+	w.wantApplied(4 * sec)
+}
+
+// wantApplied is that every data voter that is up applies what was acknowledged
+// by now within d: a copy may be acknowledged before it is installed.
+func (w *world) wantApplied(d time.Duration) {
+	since := w.now
+	for _, g := range w.groups {
+		want := g.acked
+		late := func(r id.Replica) bool {
+			h := g.host(r)
+			return h != nil && h.up && !h.mayFail && (h.replicas[g.id] == nil || h.replicas[g.id].applied < want)
+		}
+		if !g.dropped && !w.until(d-(w.now-since), func() bool { return !slices.ContainsFunc(g.current().in, late) }) {
+			w.dump()
+			w.fail("I9", "group %d: entry %d is not applied everywhere within %v", g.id, want, d)
 		}
 	}
 }

@@ -152,7 +152,7 @@ func (a *witness) said(m *peer.Message) {
 // checkOp checks what a log is told to hold: terms and commits never go back,
 // and a vote is not taken back within a term (R4).
 func (w *world) checkOp(h *host, s *shadow, op *wal.Op) {
-	if s == nil || op.Hard == nil || op.Start != nil || op.Drop {
+	if s == nil || op.Hard == nil || op.Drop {
 		return
 	}
 	was, now := s.hard, *op.Hard

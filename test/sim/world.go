@@ -32,6 +32,8 @@ type world struct {
 	skewed bool            // clocks on walls differ, and step
 	gaps   []time.Duration // that a script looked at
 
+	copiesBegun, copiesInstalled int // of states, from host to host
+
 	hash  uint64    // of everything that happened, in order
 	trace io.Writer // nil: off
 	birth uint64    // directories made so far
@@ -52,6 +54,9 @@ func newWorld(seed uint64, trace io.Writer) *world {
 	w.net = newNetwork(w)
 	w.wire = seed%8 == 3
 	w.skewed = w.chance(0.5)
+	if w.chance(0.4) {
+		w.conf.KeepForReplicaBytes = 64 << w.pick(7) // so that copies are frequent
+	}
 	return w
 }
 
