@@ -39,7 +39,7 @@ func (h *Host) startFetch(f Fetch) {
 	select {
 	case h.toFetch <- f:
 	default:
-		h.inbox.put(Fetched{Group: f.Group, Attempt: f.Attempt, Err: ErrBusy})
+		h.inbox.put(Fetched{Group: f.Group, Attempt: f.Attempt, Err: errBusyFetching})
 	}
 }
 
@@ -153,7 +153,10 @@ func (h *Host) fetchCall(ctx context.Context, to id.UUID, method string, req []b
 	return answer, nil
 }
 
-var errNoAnswer = errors.New("no answer")
+var (
+	errNoAnswer     = errors.New("no answer")
+	errBusyFetching = errors.New("this host still ends other copies")
+)
 
 // install makes a finished copy the state, in the worker's turn and with nobody
 // else in the state machine.

@@ -36,6 +36,8 @@ type inbound struct {
 	attempt  uint64 // of the Fetch
 	image    Image  // from fetched on
 	conf     configuration
+	offer    *raftpb.Message // the newest, nil: none yet
+	offerBy  id.UUID
 	failures int // one after the other
 	retryAt  time.Duration
 }
@@ -113,6 +115,7 @@ func (g *group) snapshotMetadata() (*raftpb.Snapshot, error) {
 func (m *Machine) offered(g *group, from id.UUID, msg *raftpb.Message) {
 	m.drain(g) // so that the log is the library's
 	begins := wal.Position{Index: id.Index(msg.GetIndex()), Term: id.Term(msg.GetLogTerm())}
+	g.inbound.offer, g.inbound.offerBy = msg, from
 	if in := &g.inbound; in.state == inboundFetched {
 		switch {
 		case in.image.Index <= g.commit():
@@ -190,6 +193,9 @@ func (m *Machine) fetched(g *group, e Fetched) {
 		return
 	}
 	in.state, in.image = inboundFetched, e.Image
+	if in.offer != nil && in.offer.GetTerm() == uint64(g.hardTerm()) {
+		m.offered(g, in.offerBy, in.offer)
+	}
 }
 
 // copyFailed gives a copy up. The leader's next offer after a while begins
@@ -222,13 +228,12 @@ func (m *Machine) name(g *group, hard wal.HardState, s *raftpb.Snapshot) {
 			at.Index, in.image.Index, in.state, g.appliedIndex))
 	}
 	in.state = inboundNamed
-	clear(g.members)
 	for _, mem := range in.conf.members {
 		g.members[mem.Replica] = mem
 		delete(g.strangers, mem.Replica)
 	}
 	g.confIndex = in.conf.index
-	g.setConf(in.conf.state)
+	g.setConf(in.conf.state) // forgets who is not in it
 	m.noteWitnesses(g)
 	m.write(g, wal.Op{Start: &at, Hard: &hard, Meta: g.encodeMeta(g.conf), Mark: at.Index})
 	g.log.restart(g.writeSeq, at)

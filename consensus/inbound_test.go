@@ -3,6 +3,7 @@ package consensus
 import (
 	"errors"
 	"testing"
+	"testing/cryptotest"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -160,8 +161,7 @@ func TestForeignCopyIsRefused(t *testing.T) {
 func TestCopyIsNamedAtOnce(t *testing.T) {
 	l := newLagging(t, 1)
 	l.step(l.beat(1), l.offer(1))
-	l.step(Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())})
-	effects := l.m.Step(l.now, []Event{l.offer(1)})
+	effects := l.m.Step(l.now, []Event{Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())}})
 	ws := only[Write](effects)
 	if len(ws) != 1 || len(effects) != 1 {
 		t.Fatalf("got %+v, want one Write", effects)
@@ -201,12 +201,30 @@ func TestCopyIsNamedAtOnce(t *testing.T) {
 	}
 }
 
+// A copy that arrives in a later term than its offer waits for an offer of that
+// term: who leads now decides whether it is needed.
+func TestCopyOfAnOlderTermWaits(t *testing.T) {
+	l := newLagging(t, 1)
+	l.step(l.beat(1), l.offer(1))
+	inTerm6 := func(e Event) Event {
+		r, _ := e.(Received)
+		r.Messages[0].Raft.Term = proto.Uint64(6)
+		return r
+	}
+	l.step(inTerm6(l.beat(1)))
+	if got := only[Install](l.step(Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())})); got != nil {
+		t.Fatalf("got %+v before the new leader has offered one", got)
+	}
+	if got := only[Install](l.step(inTerm6(l.offer(1)))); len(got) != 1 || got[0].Index != 110 {
+		t.Fatalf("got %+v, want the copy that is here", got)
+	}
+}
+
 // While the state machine takes the copy over, the log goes on above it.
 func TestEntriesFollowWhileACopyIsInstalled(t *testing.T) {
 	l := newLagging(t, 1)
 	l.step(l.beat(1), l.offer(1))
-	l.step(Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())})
-	if got := only[Install](l.step(l.offer(1))); len(got) != 1 {
+	if got := only[Install](l.step(Fetched{Group: 1, Attempt: 1, Image: l.image(l.members())})); len(got) != 1 {
 		t.Fatalf("got %+v", got)
 	}
 	from := func(r *raftpb.Message) Event {
@@ -243,6 +261,30 @@ func TestNoImageOfTheMiddleOfAReplay(t *testing.T) {
 	g.confIndex = 5
 	if image, ok := g.image(); ok {
 		t.Errorf("an image of entry %d with the members of entry 5", image.Index)
+	}
+}
+
+// A host gives a bounded number of copies at once.
+func TestCopiesGivenAreBounded(t *testing.T) {
+	cryptotest.SetGlobalRandom(t, 1)
+	s := newStage(t)
+	s.form(2, []string{"a", "b"})
+	s.run(time.Second)
+	a, b := s.host("a"), s.host("b")
+	ask := func() []Effect {
+		return a.m.Step(s.now, []Event{AskCopy{Group: 2, For: b.uuid, Ticket: 1}})
+	}
+	for i := range maxPins {
+		a.m.pins = append(a.m.pins, pin{group: &group{}, by: id.UUID{byte(i)}})
+	}
+	if got := only[Capture](ask()); got != nil {
+		t.Errorf("another copy is given: %+v", got)
+	}
+	a.m.pins = a.m.pins[1:]
+	for range 2 { // the same host's second question takes the place of the first
+		if got := only[Capture](ask()); len(got) != 1 {
+			t.Errorf("no copy is given with room for one")
+		}
 	}
 }
 

@@ -69,7 +69,7 @@ func (m *Machine) mayCopy(g *group, e AskCopy) (Image, error) {
 		}
 	}
 	if others >= maxPins {
-		return Image{}, ErrBusy
+		return Image{}, fmt.Errorf("%w: %d others are being made", ErrNoCopy, others)
 	}
 	return image, nil
 }
