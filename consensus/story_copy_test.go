@@ -83,7 +83,9 @@ func (s *stage) died(from *actor) {
 	}
 }
 
-func newCopies() copies { return copies{asked: map[uint64]asker{}, lostFor: map[string]int{}, unheard: map[string]int{}, slow: map[string]bool{}} }
+func newCopies() copies {
+	return copies{asked: map[uint64]asker{}, lostFor: map[string]int{}, unheard: map[string]int{}, slow: map[string]bool{}}
+}
 
 func (s *stage) copying(a *actor, e Effect) {
 	switch e := e.(type) {
