@@ -119,6 +119,9 @@ func (c *incoming) Finish(_ context.Context, digest []byte) error {
 
 // Install implements consensus.Snapshotter.
 func (m *Mnode) Install(index id.Index) error {
+	if m.Applied() >= index { // when it was opened
+		return nil
+	}
 	err := m.adopt(index)
 	var v *View
 	if err == nil {

@@ -144,6 +144,9 @@ func TestOpenByMark(t *testing.T) {
 			if m.Applied() != c.want || m.View().Index != c.want {
 				t.Errorf("opened at entry %d, want %d", m.Applied(), c.want)
 			}
+			if err := m.Install(c.mark); c.mark <= c.want && err != nil {
+				t.Errorf("installed once more: %v", err)
+			}
 			if left, err := m.copies(); len(left) > 0 || err != nil {
 				t.Errorf("copies %v, %v are left", left, err)
 			}
