@@ -319,3 +319,76 @@ func member(t *testing.T, c *client.Client, dnode string) bool {
 	status, _ := reason(t, c, dnode)
 	return status == "ready"
 }
+
+// TestOfflineThreshold: a host that stays away is removed when its replicas have
+// another place (A27), and is not when they have none. A removed one does not
+// come back by itself (A28).
+func TestOfflineThreshold(t *testing.T) {
+	takesLong(t)
+	arb := newArbitrator(t).start()
+	a := newHost(t, "", arb.peer, "offlineThreshold 5s").start()
+	b := newHost(t, a.peer, arb.peer, "offlineThreshold 5s").start()
+	c := dial(t, a, b)
+	await(t, "the first host serves", func() bool { return c.Ping(context.Background(), a.http) == nil })
+	query(t, c, "CREATE DNODE '"+b.peer+"'")
+	query(t, c, "CREATE DATABASE d REPLICA 2")
+	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
+	whole(t, c)
+	b.end(syscall.SIGKILL)
+	await(t, "the removal is blocked", func() bool {
+		_, why := reason(t, c, "2")
+		return strings.HasPrefix(why, "REMOVAL_BLOCKED")
+	})
+	put(t, c, 0, 10)
+	b.start()
+	whole(t, c)
+
+	third := newHost(t, a.peer, arb.peer, "offlineThreshold 5s").start()
+	query(t, c, "CREATE DNODE '"+third.peer+"'")
+	await(t, "the third host joins", func() bool { return member(t, c, "3") })
+	query(t, c, "CREATE DATABASE e REPLICA 2 VGROUPS 3")
+	quiet(t, c)
+	third.end(syscall.SIGKILL)
+	await(t, "it is removed", func() bool { status, _ := reason(t, c, "3"); return status == "" })
+	quiet(t, c)
+	whole(t, c)
+	for _, name := range []string{"v1_dnode", "v2_dnode"} {
+		if !only(t, c, "SHOW e.VGROUPS", name, "1", "2") {
+			t.Errorf("%s: %v", name, column(t, query(t, c, "SHOW e.VGROUPS"), name))
+		}
+	}
+	third.start()
+	await(t, "it is told that it was dropped", func() bool { return third.said("it was dropped") })
+	if member(t, c, "3") {
+		t.Error("a removed host came back by itself")
+	}
+}
+
+// TestArbitratorWipedWithAHostDown: the arbitrator lost its directory while a
+// host is down. The other one can't commit alone, says so, and goes on as soon
+// as the host is back (R41).
+func TestArbitratorWipedWithAHostDown(t *testing.T) {
+	takesLong(t)
+	arb, a, b, c := pair(t)
+	query(t, c, "CREATE DATABASE d REPLICA 2")
+	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
+	whole(t, c)
+	b.end(syscall.SIGKILL)
+	onA := dial(t, a)
+	put(t, onA, 0, 5)
+	arb.end(syscall.SIGKILL)
+	arb.wipe()
+	arb.start()
+	await(t, "nothing is led", func() bool { return only(t, onA, "SHOW CLUSTER ALIVE", "status", "0") })
+	await(t, "an alarm says who is waited for", func() bool {
+		rows, err := onA.Query(context.Background(), "SHOW ALARMS")
+		return err == nil && strings.Contains(strings.Join(column(t, rows, "next_step"), "\n"), b.peer)
+	})
+	b.start()
+	whole(t, c)
+	quiet(t, c)
+	put(t, c, 5, 10)
+	sameDigests(t, c, a, b, 10)
+	b.end(syscall.SIGKILL)
+	put(t, onA, 10, 15) // with the new directory of the arbitrator
+}
