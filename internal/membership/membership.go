@@ -186,7 +186,7 @@ func (g *Gossip) Run(ctx context.Context) error {
 		return err
 	}
 	t := newTransport(ctx, g.ports, at)
-	defer t.Shutdown()
+	defer t.close()
 	events := make(chan serf.Event, 64) // serf waits while it is full
 	s, err := serf.Create(g.serfConfig(t, events))
 	if err != nil {

@@ -124,8 +124,14 @@ func (t *transport) DialAddressTimeout(a memberlist.Address, within time.Duratio
 // StreamCh implements memberlist.Transport.
 func (t *transport) StreamCh() <-chan net.Conn { return t.streams }
 
-// Shutdown implements memberlist.Transport. It may be called twice.
+// Shutdown implements memberlist.Transport.
 func (t *transport) Shutdown() error {
+	t.close()
+	return nil
+}
+
+// close ends everything and waits for it. It may be called twice.
+func (t *transport) close() {
 	t.mu.Lock()
 	open := slices.Clone(t.mu.open)
 	if !t.mu.closed {
@@ -138,7 +144,6 @@ func (t *transport) Shutdown() error {
 		_ = s.Conn.Close() // its reader is told
 	}
 	t.readers.Wait()
-	return nil
 }
 
 // readPackets hands packets on until the socket is closed.
@@ -183,7 +188,7 @@ func (t *transport) acceptStreams() {
 		select {
 		case t.streams <- s:
 		case <-t.done:
-			s.Close()
+			_ = s.Close() // nobody has seen it
 			return
 		}
 	}

@@ -159,7 +159,7 @@ func (h *Host) known(now time.Time, v *mnode.View) map[id.Host]known {
 			k.ready = k.has || h.noMaster(now)
 		}
 		gone := ""
-		if k.has && !(links[d.UUID] && h.noMaster(now)) { // then no report could refute it
+		if k.has && (!links[d.UUID] || !h.noMaster(now)) { // else no report could refute it
 			gone = h.vanished(d.UUID, now.Add(-k.seen))
 			k.ready = k.ready && gone == ""
 		}

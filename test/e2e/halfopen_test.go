@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -83,7 +84,7 @@ func (p *passage) carry(from, to net.Conn) {
 		case forgotten:
 			return // the other end is not told
 		case err != nil:
-			if err != io.EOF {
+			if !errors.Is(err, io.EOF) {
 				to.(*net.TCPConn).SetLinger(0)
 			}
 			from.Close()
