@@ -16,8 +16,8 @@ import (
 // inbound is the copy of another replica's state that this one receives, because
 // its leader's log no longer reaches back to where its own ends.
 //
-//	       the leader's log      it is complete,      offered again and       the record
-//	       begins too late       durable, checked     nothing to apply        is durable
+//	       the leader's log      it is complete,      this term's leader      the record
+//	       begins too late       durable, checked     offered, all applied    is durable
 //	none ─────────────────▶ fetching ──────────▶ fetched ──────────▶ named ──────────▶ installing
 //	 ▲                          │ failed            │ not needed                           │
 //	 └──────────────────────────┴───────────────────┴──────────────────────────────────────┘
@@ -193,6 +193,7 @@ func (m *Machine) fetched(g *group, e Fetched) {
 		return
 	}
 	in.state, in.image = inboundFetched, e.Image
+	// Of an older term: the next offer decides whether it is still needed.
 	if in.offer != nil && in.offer.GetTerm() == uint64(g.hardTerm()) {
 		m.offered(g, in.offerBy, in.offer)
 	}
