@@ -317,7 +317,10 @@ func (s *stage) command(t *testing.T, d *datadriven.TestData) {
 	name := func() string { return d.CmdArgs[0].Key }
 	group := id.Group(2)
 	switch d.Cmd {
-	case "form":
+	case "form", "form-mnode":
+		if d.Cmd == "form-mnode" {
+			group = id.Mnode
+		}
 		var names []string
 		for _, a := range d.CmdArgs {
 			names = append(names, a.Key)
