@@ -25,7 +25,6 @@ func (v *Vnode) Install(index id.Index) error {
 	v.current.Store(next)
 	old.end(ErrReplaced)
 	v.home.wake()
-	v.log.Info("copy installed", "index", index, "from", old.position().index)
 	return nil
 }
 
