@@ -259,7 +259,7 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		if err == nil {
 			err = result.Error()
 		}
-		return nil, err
+		return func() { s.sayDecided(a.Command) }, err
 	case Enroll:
 		if !s.outside.Linked(a.Witness) {
 			return nil, errors.New("the arbitrator is not connected")
@@ -282,6 +282,16 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		return func() { s.asked(a.EndPoint, u) }, err
 	}
 	panic(a) // every Action is above
+}
+
+// sayDecided logs what a master has decided without being asked.
+func (s *Master) sayDecided(c Command) {
+	switch c := c.(type) {
+	case SetArbitrator:
+		s.log.Info("arbitrator in force", "end_point", c.EndPoint, "uuid", c.UUID)
+	case DropDnode:
+		s.log.Error("dnode removed: it was away for longer than offlineThreshold; its replicas are made again elsewhere", "host", c.Dnode)
+	}
 }
 
 func (s *Master) enrolled(a Enroll) {

@@ -212,7 +212,11 @@ func (s *Master) setArbitrator(ctx context.Context, request Request, endPoint st
 		}
 		set.UUID = u
 	}
-	return propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: set})
+	result, err := propose(ctx, s.outside, Envelope{Request: request, At: time.Now().UTC(), Command: set})
+	if err == nil && result.Err == nil {
+		s.sayDecided(set)
+	}
+	return result, err
 }
 
 // createDatabase answers when the database can be used.

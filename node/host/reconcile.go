@@ -176,7 +176,7 @@ func (h *Host) faults() map[id.Group]string {
 // reconcileLoop makes this host equal to each newer View, and tries again what
 // failed.
 func (h *Host) reconcileLoop(ctx context.Context, starts chan<- part) error {
-	saved := h.View().Index
+	saved, inForce := h.View().Index, h.cfg.Arbitrator
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for {
@@ -196,6 +196,7 @@ func (h *Host) reconcileLoop(ctx context.Context, starts chan<- part) error {
 			}
 		}
 		h.applyPeers(v) // the hints may be all that has changed
+		inForce = h.sayOverruled(v, inForce)
 		if h.reconcile(ctx, v, starts) {
 			h.done.Store(uint64(v.Index))
 		} else {
@@ -203,6 +204,20 @@ func (h *Host) reconcileLoop(ctx context.Context, starts chan<- part) error {
 		}
 		poke(h.wakeReport)
 	}
+}
+
+// sayOverruled says that this host's configuration names another arbitrator than
+// the one that is in force now (ALTER CLUSTER ARBITRATOR), if that is news.
+func (h *Host) sayOverruled(v *mnode.View, was string) string {
+	now := v.Arbitrator.EndPoint
+	if v.Cluster.ID == 0 || now == was {
+		return was
+	}
+	if now != h.cfg.Arbitrator {
+		h.log.Warn("the configuration names another arbitrator than the one in force: change the key on every host when there is time",
+			"in_force", now, "configured", h.cfg.Arbitrator)
+	}
+	return now
 }
 
 // reconcile makes this host's replicas equal to v. It reports whether they are.
