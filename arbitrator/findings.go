@@ -24,6 +24,9 @@ func (st Status) Findings() []alarm.Finding {
 			"look at dmesg and at the storage behind it; clusters in sync do not need it meanwhile")
 	}
 	for _, c := range st.Clusters {
+		if c.Replicas == 0 {
+			continue // it has left for another arbitrator: its hosts owe this one nothing
+		}
 		if c.Tainted > 0 {
 			add(alarm.Tainted, fmt.Sprintf("cluster %d", c.Cluster), fmt.Sprintf("%d of its records have forgotten what they acknowledged and vote no more", c.Tainted),
 				"keep both data hosts of that cluster up: they enrol new ones by themselves")

@@ -79,6 +79,10 @@ func printCluster(p *screen.Page, c arbitrator.ClusterStatus, now time.Time) {
 	if c.Heard != nil {
 		heard = fmt.Sprintf("heard %s ago", screen.Span(now.Sub(*c.Heard)))
 	}
+	if c.Replicas == 0 {
+		p.Printf("\ncluster %d: has left for another arbitrator (%d retired replicas)\n", c.Cluster, c.Retired)
+		return
+	}
 	p.Printf("\ncluster %d: %d replicas, %s", c.Cluster, c.Replicas, heard)
 	rows := [][]string{}
 	for _, h := range c.Hosts {

@@ -22,6 +22,7 @@ func TestStatusScreen(t *testing.T) {
 			{Cluster: 6, Replicas: 2, Tainted: 1, Hosts: []arbitrator.HostStatus{
 				{Host: 1, EndPoint: "c.example.com:6030", Connected: true}, {Host: 2, EndPoint: "d.example.com:6030"},
 			}},
+			{Cluster: 7, Retired: 3, Hosts: []arbitrator.HostStatus{{Host: 1, EndPoint: "e.example.com:6030"}}},
 		},
 	}
 	const want = `arbitrator  w.example.com:6042, up for 3 d 4 h
@@ -36,6 +37,8 @@ cluster 6: 2 replicas, not heard since this arbitrator started
 cluster 5: 3 replicas, heard 2 s ago
   dnode 1  a.example.com:6030  connected
   dnode 2  b.example.com:6030  connected
+
+cluster 7: has left for another arbitrator (3 retired replicas)
 
 alarms      2
 

@@ -209,7 +209,6 @@ func (h *Host) found(ctx context.Context) error {
 		changed := h.groups.Changed()
 		err := mnode.Birth(ctx, h.groups, birth)
 		if err == nil {
-			h.log.Warn("root has the password that everybody knows: ALTER USER root PASS '...'")
 			return h.record.change(func(c *contents) { c.Identity.Founding = false })
 		}
 		var elsewhere *consensus.NotLeaderError
