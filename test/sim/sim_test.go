@@ -67,6 +67,16 @@ func TestEveryPlantedBugIsARule(t *testing.T) {
 	}
 }
 
+// TestTimeNeverGoesBack: not even if somebody has no time left to run.
+func TestTimeNeverGoesBack(t *testing.T) {
+	w := newWorld(1, nil)
+	w.run(time.Second)
+	w.run(-time.Millisecond)
+	if w.now != time.Second {
+		t.Errorf("time is %v, want 1 s", w.now)
+	}
+}
+
 // TestTimeline: what is set earlier for the same moment happens earlier.
 func TestTimeline(t *testing.T) {
 	var tl timeline

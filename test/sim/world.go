@@ -92,9 +92,9 @@ func (w *world) directory(name string) id.UUID {
 
 // ---- time ----
 
-// run lets d pass.
+// run lets d pass; nothing, if d is not positive.
 func (w *world) run(d time.Duration) {
-	end := w.now + d
+	end := w.now + max(d, 0)
 	for {
 		do, ok := w.next(end)
 		if !ok {
