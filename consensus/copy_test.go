@@ -386,6 +386,33 @@ func TestCopyFromADyingHost(t *testing.T) {
 	})
 }
 
+// However long it takes to check a copy, the log behind it stays.
+func TestLogStaysWhileACopyIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newTown()
+		master, other := w.lag(t, 100)
+		other.list.shelf.step = func(act string) error {
+			if act == "finish" {
+				time.Sleep(5 * readIdle)
+			}
+			return nil
+		}
+		other = w.again(t, other)
+		for range 50 {
+			time.Sleep(5 * time.Second)
+			if _, err := master.Propose(t.Context(), 2, []byte("meanwhile")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(2 * readIdle)
+		sameLists(t, master, other)
+		if s := other.list.shelf; s.installs != 1 {
+			t.Errorf("%d copies, want one", s.installs)
+		}
+		w.end(t, master, other)
+	})
+}
+
 // A damaged copy is thrown away.
 func TestDamagedCopy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
@@ -126,19 +127,42 @@ func (h *Host) receive(ctx context.Context, f Fetch, o openedCopy, c Copy) error
 			log.Info("copy from another host under way", "done", p.done.Load(), "bytes", o.bytes)
 		}
 	}
-	at.after = nil
-	digest, err := h.fetchCall(ctx, f.From, callDigestCopy, at.encode(), o.bytes)
+	whole := atCopy{group: f.Group, snapshot: o.snapshot}
+	digest, err := h.fetchCall(ctx, f.From, callDigestCopy, whole.encode(), o.bytes)
 	if err != nil {
 		return err
 	}
-	if err := c.Finish(ctx, digest); err != nil {
+	if err := h.finish(ctx, f, at, c, digest); err != nil {
 		return fmt.Errorf("finish a copy: %w", err)
 	}
 	// It also closes by itself, after a while.
-	if _, err := h.fetchCall(ctx, f.From, callCloseCopy, at.encode(), 0); err != nil {
+	if _, err := h.fetchCall(ctx, f.From, callCloseCopy, whole.encode(), 0); err != nil {
 		log.Info("copy is complete, its source not told", "err", err)
 	}
 	return nil
+}
+
+// finish checks a copy and makes it durable. That may take long, so the source is
+// asked for what follows the last piece now and then: it lets the log behind its
+// snapshot go when it hears nothing.
+func (h *Host) finish(ctx context.Context, f Fetch, at atCopy, c Copy, digest []byte) error {
+	asking, stop := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		ticker := time.NewTicker(readIdle / 3)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-asking.Done():
+				return
+			case <-ticker.C: // without an answer a part of the log may go, and is copied again
+				_, _ = h.fetchCall(asking, f.From, callReadCopy, at.encode(), 0)
+			}
+		}
+	})
+	defer wait.Wait()
+	defer stop()
+	return c.Finish(ctx, digest)
 }
 
 // fetchCall makes one call, which may read so many bytes there.

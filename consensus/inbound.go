@@ -181,17 +181,19 @@ func (m *Machine) fetched(g *group, e Fetched) {
 	if in.state != inboundFetching || in.attempt != e.Attempt {
 		return
 	}
-	err := e.Err
-	if err == nil {
-		in.conf, err = decodeConf(e.Image.Record)
-	}
-	if err == nil {
-		err = in.conf.admits(g.self, m.self)
-	}
-	if err != nil {
-		m.copyFailed(g, err)
+	if e.Err != nil { // the shell has said so
+		m.later(in)
 		return
 	}
+	conf, err := decodeConf(e.Image.Record)
+	if err == nil {
+		err = conf.admits(g.self, m.self)
+	}
+	if err != nil {
+		m.unfit(g, err)
+		return
+	}
+	in.conf = conf
 	in.state, in.image = inboundFetched, e.Image
 	// Of an older term: the next offer decides whether it is still needed.
 	if in.offer != nil && in.offer.GetTerm() == uint64(g.hardTerm()) {
@@ -199,13 +201,16 @@ func (m *Machine) fetched(g *group, e Fetched) {
 	}
 }
 
-// copyFailed gives a copy up. The leader's next offer after a while begins
-// another one.
-func (m *Machine) copyFailed(g *group, err error) {
-	in := &g.inbound
+// later gives a copy up. An offer after a while begins another one.
+func (m *Machine) later(in *inbound) {
 	wait := min(retryFetch<<min(in.failures, 6), retryFetchMost)
 	*in = inbound{failures: in.failures + 1, retryAt: m.now + wait}
-	m.out.report(g.id, false, "copy failed, tried again later", "err", err, "wait", wait)
+}
+
+// unfit gives up a copy that this replica can't use.
+func (m *Machine) unfit(g *group, err error) {
+	m.out.report(g.id, true, "copy refused", "err", err)
+	m.later(&g.inbound)
 }
 
 // takeImage hands the library the copy in place of the leader's offer, of which
@@ -214,7 +219,7 @@ func (m *Machine) takeImage(g *group, msg *raftpb.Message) {
 	in := &g.inbound
 	m.stepSnapshot(g, msg, wal.Position{Index: in.image.Index, Term: in.image.Term}, in.conf.state)
 	if in.state == inboundFetched && uint64(g.hardTerm()) == msg.GetTerm() {
-		m.copyFailed(g, errUnfit)
+		m.unfit(g, errUnfit)
 	}
 }
 
