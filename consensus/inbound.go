@@ -239,7 +239,7 @@ func (m *Machine) name(g *group, hard wal.HardState, s *raftpb.Snapshot) {
 		delete(g.strangers, mem.Replica)
 	}
 	g.confIndex = in.conf.index
-	g.setConf(in.conf.state) // forgets who is not in it
+	g.setConf(in.conf.state)
 	m.noteWitnesses(g)
 	m.write(g, wal.Op{Start: &at, Hard: &hard, Meta: g.encodeMeta(g.conf), Mark: at.Index})
 	g.log.restart(g.writeSeq, at)
