@@ -38,10 +38,9 @@ func (h *Host) vanished(u id.UUID, heard time.Time) string {
 }
 
 // Addrs lists where a member may be dialled: where it was heard, where the
-// record of the cluster has it, and what the configuration says that belongs to
-// nobody else. The last is how hosts that have all moved find each other: the
-// operator writes the new firstEp and secondEp, and the handshake tells who
-// answers.
+// record of the cluster has it, and what the configuration and the arbitrator
+// name that belongs to nobody else. The last is how hosts that have all moved
+// find each other; the handshake tells who answers.
 func (h *Host) Addrs(d mnode.Dnode) []string {
 	var list []string
 	add := func(ep string) {
@@ -53,7 +52,11 @@ func (h *Host) Addrs(d mnode.Dnode) []string {
 		add(h.cfg.Hints.EndPoint(d.UUID))
 	}
 	add(d.EndPoint)
-	for _, ep := range []string{h.cfg.FirstEP, h.cfg.SecondEP} {
+	elsewhere := []string{h.cfg.FirstEP, h.cfg.SecondEP}
+	if others := h.others.Load(); others != nil {
+		elsewhere = append(elsewhere, *others...)
+	}
+	for _, ep := range elsewhere {
 		of, taken := h.View().DnodeAt(ep)
 		if !taken || of.ID == h.Dnode() { // what was this host's may be anyone's now
 			add(ep)

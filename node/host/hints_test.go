@@ -48,6 +48,11 @@ func TestAddrs(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
+	h := hostWith(Config{EndPoint: "a:2", FirstEP: "a:1"}, v)
+	h.others.Store(&[]string{"b:2", "c:1"})
+	if got, want := h.Addrs(v.Dnodes[1]), []string{"b:1", "a:1", "b:2"}; !slices.Equal(got, want) {
+		t.Errorf("told by the arbitrator: %q, want %q", got, want)
+	}
 	if got := hostWith(Config{EndPoint: "a:1", FirstEP: "a:1"}, v).Addrs(v.Dnodes[1]); !slices.Equal(got, []string{"b:1"}) {
 		t.Errorf("without hints: %q", got)
 	}

@@ -130,6 +130,7 @@ type Host struct {
 	told     atomic.Pointer[told]               // the master's last answer
 	done     atomic.Uint64                      // View.Index that the replicas are equal to
 	sequence atomic.Uint64                      // of this host's requests to the mnode
+	others   atomic.Pointer[[]string]           // where the arbitrator has seen other members last
 	waiting  atomic.Pointer[string]             // why it is in no cluster yet
 	handlers handlers
 	flights  flights
@@ -221,6 +222,7 @@ func (h *Host) serve(ctx context.Context, starts chan<- part) error {
 	parts := []part{
 		func(ctx context.Context) error { return h.reconcileLoop(ctx, starts) },
 		h.reportLoop,
+		h.seekLost,
 		func(ctx context.Context) error { return h.flights.watch(ctx, h.groups) },
 	}
 	if h.record.Identity().Founding {

@@ -102,6 +102,31 @@ func TestBothHostsMove(t *testing.T) {
 	}
 }
 
+// TestBothHostsMoveUnannounced: the same, and nobody has told either of them
+// where the other is now: firstEp and secondEp are the old ones. Only the
+// arbitrator is where it was, and has seen both.
+func TestBothHostsMoveUnannounced(t *testing.T) {
+	t.Parallel()
+	arb, a, b, c := pair(t)
+	query(t, c, "CREATE DATABASE d REPLICA 2")
+	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
+	put(t, c, 0, 10)
+	whole(t, c)
+	b.end(syscall.SIGTERM)
+	a.end(syscall.SIGTERM)
+	a.move("127.0.0.6")
+	b.move("127.0.0.7")
+	a.start()
+	b.start()
+	moved := dial(t, a, b)
+	whole(t, moved)
+	put(t, moved, 10, 20)
+	sameDigests(t, moved, a, b, 20)
+	if got, want := column(t, query(t, moved, "SHOW DNODES"), "end_point"), []string{a.peer, b.peer, arb.peer}; !slices.Equal(got, want) {
+		t.Errorf("SHOW DNODES has them at %v, want %v", got, want)
+	}
+}
+
 // TestOfflineByHint: that a host has died or stands still shows before its
 // reports are missed, with words of its own; and it is ready again when it is.
 func TestOfflineByHint(t *testing.T) {
