@@ -157,8 +157,13 @@ func TestArbitratorReplaced(t *testing.T) {
 
 	second := newArbitrator(t).start()
 	await(t, "the second one answers", func() bool { _, err := arbStatus(second); return err == nil })
-	query(t, c, "ALTER CLUSTER ARBITRATOR '"+second.peer+"'")
+	b.end(syscall.SIGKILL) // one host and the old arbitrator are enough
+	onA := dial(t, a)
+	query(t, onA, "ALTER CLUSTER ARBITRATOR '"+second.peer+"'")
 	await(t, "the second one votes in all groups", votes(second, 3))
+	put(t, onA, 0, 5)
+	b.start()
+	whole(t, c)
 	quiet(t, c)
 	await(t, "the first one keeps nothing", votes(arb, 0))
 	arb.end(syscall.SIGTERM)
@@ -169,14 +174,14 @@ func TestArbitratorReplaced(t *testing.T) {
 		b.start()
 		whole(t, c)
 	}
-	serves(0)
+	serves(5)
 
 	second.end(syscall.SIGKILL)
 	second.wipe()
 	second.start()
 	await(t, "the emptied one is enrolled anew", votes(second, 3))
 	quiet(t, c)
-	serves(5)
+	serves(10)
 
 	third := newArbitrator(t).start()
 	for _, h := range []*process{a, b} {
@@ -191,8 +196,8 @@ func TestArbitratorReplaced(t *testing.T) {
 	}
 	await(t, "the third one votes in all groups", votes(third, 3))
 	whole(t, c)
-	serves(10)
-	sameDigests(t, c, a, b, 15)
+	serves(15)
+	sameDigests(t, c, a, b, 20)
 }
 
 // TestReplicaCount: a third host takes part, and a database goes from two
