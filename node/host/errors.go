@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -79,7 +80,7 @@ func encodeReply(body []byte, err error) []byte {
 		return append([]byte{replyDone}, body...)
 	case errors.As(err, &notLeader):
 		return append([]byte{replyNotLeader}, notLeader.Leader[:]...)
-	case errors.Is(err, consensus.ErrUnknownOutcome):
+	case errors.Is(err, consensus.ErrUnknownOutcome), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return append([]byte{replyUnknown}, err.Error()...)
 	case errors.Is(err, consensus.ErrLost):
 		return append([]byte{replyLost}, err.Error()...)
