@@ -60,11 +60,10 @@ func (h *host) tellNow() {
 	}
 }
 
-// keepSightings writes down what was seen. It takes a while, and a death before
-// it is done leaves the old file.
+// keepSightings writes down what was seen, a little later. A death before that
+// leaves the old file.
 func (h *host) keepSightings() {
-	list := maps.Clone(h.seen)
-	h.later(h.w.between(100*time.Microsecond, 3*time.Millisecond), func() { h.dir.kept = list })
+	h.later(h.w.between(100*time.Microsecond, 3*time.Millisecond), func() { h.dir.kept = maps.Clone(h.seen) })
 }
 
 // judge is the gate of a handshake: it says whether other continues what was

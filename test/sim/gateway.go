@@ -101,18 +101,19 @@ func (c *client) send() {
 		c.target = w.hostAt(b)
 	}
 	op, try, target := c.op, c.try, c.target
-	switch {
-	case target == nil:
-	case target == h:
-		h.serve(c.group, op, func(ok bool, value uint64) { c.answered(op, try, ok, value) })
-	default:
-		c.conn = w.net.path(&h.box, &target.box).conn
-		w.net.send(&h.box, &target.box, peer.Bulk, func() {
-			target.serve(c.group, op, func(ok bool, value uint64) {
-				w.net.send(&target.box, &h.box, peer.Bulk, func() { c.answered(op, try, ok, value) })
-			})
-		})
+	if target == nil {
+		return
 	}
+	if target == h {
+		h.serve(c.group, op, func(ok bool, value uint64) { c.answered(op, try, ok, value) })
+		return
+	}
+	c.conn = w.net.path(&h.box, &target.box).conn
+	w.net.send(&h.box, &target.box, peer.Bulk, func() {
+		target.serve(c.group, op, func(ok bool, value uint64) {
+			w.net.send(&target.box, &h.box, peer.Bulk, func() { c.answered(op, try, ok, value) })
+		})
+	})
 }
 
 // answered takes the answer to a try.

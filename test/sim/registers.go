@@ -65,7 +65,6 @@ type remembered struct {
 // state is what a state machine holds. It survives a death as far as it was
 // checkpointed; what came later may be there or not, entry by entry.
 type state struct {
-	applied   id.Index
 	stamp     hlc.Stamp // the newest
 	remember  id.Index  // ids in older entries count no more
 	registers [registersOfGroup]register
