@@ -65,9 +65,9 @@ func (p *planner) witness(g Group) (Member, bool) {
 // that can't be reached keeps a record that nobody will use.
 func (p *planner) retired(g Group, m Member) bool {
 	e := Enrolment{g.ID, m.Replica, m.UUID}
-	former := slices.ContainsFunc(p.v.Former, func(a Arbitrator) bool { return a.UUID == m.UUID })
-	switch {
-	case m.UUID.IsZero(), p.f.Retired[e], m.UUID != p.v.Arbitrator.UUID && !(former && p.f.Linked[m.UUID]):
+	reached := m.UUID == p.v.Arbitrator.UUID ||
+		p.f.Linked[m.UUID] && slices.ContainsFunc(p.v.Former, func(a Arbitrator) bool { return a.UUID == m.UUID })
+	if m.UUID.IsZero() || p.f.Retired[e] || !reached {
 		return true
 	}
 	p.do(Enroll{Enrolment: e, Retire: true})
