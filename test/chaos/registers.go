@@ -30,7 +30,7 @@ type registers struct {
 	value   atomic.Int64 // the last one written: each is written once
 	random  *rand.Rand   // where clients get theirs from
 	clients []*registerClient
-	strange func(answer string)
+	load    *load // told what clients are told
 }
 
 // registerClient has one operation under way.
@@ -63,8 +63,8 @@ const registerDatabase = "r"
 
 func registerTable(key int) string { return fmt.Sprintf("%s.k%d", registerDatabase, key) }
 
-func newRegisters(hosts []string, keys, clients int, random *rand.Rand, strange func(string)) *registers {
-	r := &registers{hosts: hosts, keys: keys, began: time.Now(), random: random, strange: strange, http: &http.Client{
+func newRegisters(hosts []string, keys, clients int, random *rand.Rand, load *load) *registers {
+	r := &registers{hosts: hosts, keys: keys, began: time.Now(), random: random, load: load, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: clients, DialContext: (&net.Dialer{Timeout: 300 * time.Millisecond}).DialContext},
 	}}
 	for n := range clients {
@@ -150,8 +150,10 @@ func (c *registerClient) operate(host string, key int, write bool, patience time
 	end := unanswered
 	if err == nil {
 		value, end = judge(answer)
-		if end != done {
-			c.all.strange(answer)
+		if end == uncoded {
+			c.all.load.report(fmt.Errorf("%s at %s is answered with a code that no client can act on: %s", statement, host, answer))
+		} else if end != done {
+			c.all.load.note(answer)
 		}
 	} else if dialFailed(err) {
 		end = nothingDone
@@ -160,10 +162,10 @@ func (c *registerClient) operate(host string, key int, write bool, patience time
 	case end == nothingDone:
 		c.refused++
 		return
-	case end == unanswered && !write:
+	case end != done && !write:
 		c.unknownReads++
 		return
-	case end == unanswered:
+	case end != done:
 		c.unknownWrites++
 		o.known = openEnd
 	default:
@@ -180,6 +182,7 @@ type ending int
 
 const (
 	unanswered ending = iota // it may have had an effect
+	uncoded                  // an answer, and no wiser
 	nothingDone
 	done
 )
@@ -200,8 +203,10 @@ func judge(answer string) (value int64, end ending) {
 	case client.CodeOutOfService, client.CodeNoConnection, client.CodeNotReady, client.CodeRestoring,
 		client.CodeNotLeader, client.CodeWriteStall, client.CodeBufferFull:
 		return 0, nothingDone
-	default:
+	case client.CodeUnknownOutcome:
 		return 0, unanswered
+	default:
+		return 0, uncoded
 	}
 	if len(a.Data) > 0 && len(a.Data[0]) == 1 {
 		v, err := a.Data[0][0].Int64()

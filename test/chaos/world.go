@@ -68,7 +68,7 @@ func newWorld(ctx context.Context, r *rig.Rig, home string) (*world, error) {
 	hosts := []string{r.EndPoint(rig.A), r.EndPoint(rig.B)}
 	w := &world{Rig: r, home: home, random: rand.New(rand.NewPCG(*seed, 0)), kinds: map[string]int{}}
 	w.load = newLoad(hosts, *writers)
-	w.registers = newRegisters(hosts, *keys, *clients, w.random, w.load.note)
+	w.registers = newRegisters(hosts, *keys, *clients, w.random, w.load)
 	if err := r.SQL(ctx, rig.A, database); err != nil {
 		return nil, err
 	}
