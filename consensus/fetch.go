@@ -205,7 +205,7 @@ func (w *worker) install(e Install) {
 		r.end()
 		return
 	}
-	w.host.inbox.put(Applied{Group: e.Group, Index: e.Index})
+	w.host.inbox.put(Applied(e))
 	r.abandon() // nobody here knows what became of their entries
 	r.finished(nil, nil, e.Index)
 }

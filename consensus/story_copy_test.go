@@ -118,7 +118,7 @@ func (s *stage) copying(a *actor, e Effect) {
 	case Install:
 		fmt.Fprintf(&s.log, "%s installs the copy of %d\n", a.name, e.Index)
 		a.applied, a.at = slices.Clone(a.copied[e.Index]), e.Index
-		s.finish(a, Applied{Group: e.Group, Index: e.Index})
+		s.finish(a, Applied(e))
 	}
 }
 
