@@ -175,6 +175,13 @@ func (v *View) News(host id.Host, h consensus.History) consensus.History {
 	return news
 }
 
+// explain tells an operator what has become known of a change of master.
+func (s *Master) explain(f Failover) {
+	_, detection, write := f.Times()
+	s.log.Info("change of master explained", "from", f.From, "to", f.To, "cause", f.Cause.String(), "info", f.Info(), "groups", f.Groups,
+		"detection", detection.Round(time.Millisecond), "vote", f.Vote.Round(time.Millisecond), "first_write", write.Round(time.Millisecond), "mode", f.Mode.String())
+}
+
 // failovers notes what hosts have seen of changes of master.
 func (p *planner) failovers() {
 	list := slices.Clone(p.v.Failovers)

@@ -289,6 +289,8 @@ func (s *Master) sayDecided(c Command) {
 	switch c := c.(type) {
 	case SetArbitrator:
 		s.log.Info("arbitrator in force", "end_point", c.EndPoint, "uuid", c.UUID)
+	case NoteFailover:
+		s.explain(c.Failover)
 	case DropDnode:
 		s.log.Error("dnode removed: it was away for longer than offlineThreshold; its replicas are made again elsewhere", "host", c.Dnode)
 	}

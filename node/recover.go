@@ -242,8 +242,8 @@ type witness struct {
 }
 
 // ask sends one message of a kind for every replica of an arbitrator, and
-// returns what it answers to each.
-func (r *Recovery) ask(ctx context.Context, kind, answer peer.Kind) (map[witness]peer.Message, error) {
+// returns what it answers to each. An answer to an earlier question is none.
+func (r *Recovery) ask(ctx context.Context, kind peer.Kind, answers func(peer.Message) bool) (map[witness]peer.Message, error) {
 	got := map[witness]peer.Message{}
 	want := 0
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
@@ -265,7 +265,7 @@ func (r *Recovery) ask(ctx context.Context, kind, answer peer.Kind) (map[witness
 			case <-again.C:
 			case msgs := <-r.frames:
 				for _, m := range msgs {
-					if m.Kind == answer || m.Kind == peer.KindRefusal {
+					if answers(m) {
 						got[witness{m.Group, m.From}] = m
 					}
 				}
@@ -280,7 +280,9 @@ func (r *Recovery) ask(ctx context.Context, kind, answer peer.Kind) (map[witness
 // Losses tells of every group what is kept and what may be lost. The error says
 // why the arbitrator could not be asked.
 func (r *Recovery) Losses(ctx context.Context) ([]Loss, error) {
-	positions, err := r.ask(ctx, peer.KindPosition, peer.KindPosition)
+	positions, err := r.ask(ctx, peer.KindPosition, func(m peer.Message) bool {
+		return m.Kind == peer.KindPosition || m.Kind == peer.KindRefusal
+	})
 	var list []Loss
 	for _, g := range r.groups {
 		known, _ := r.view.Group(g.Group)
@@ -313,12 +315,16 @@ func (l *Loss) count(g consensus.Remains, positions map[witness]peer.Message) {
 
 // Fence has the arbitrator retire its replicas of every group here.
 func (r *Recovery) Fence(ctx context.Context) error {
-	answers, err := r.ask(ctx, peer.KindRetire, peer.KindRetired)
+	// The only refusal of a retirement is that there is no room; the others are
+	// late answers about positions.
+	answers, err := r.ask(ctx, peer.KindRetire, func(m peer.Message) bool {
+		return m.Kind == peer.KindRetired || m.Kind == peer.KindRefusal && m.Refusal == peer.Full
+	})
 	if err != nil {
 		return err
 	}
 	for w, m := range answers {
-		if m.Kind == peer.KindRefusal && m.Refusal != peer.WrongWitness && m.Refusal != peer.UnknownGroup {
+		if m.Kind == peer.KindRefusal {
 			return fmt.Errorf("the arbitrator does not retire its replica of group %d: %s", w.group, m.Refusal)
 		}
 	}
