@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/client"
 )
@@ -396,4 +397,47 @@ func TestArbitratorWipedWithAHostDown(t *testing.T) {
 	sameDigests(t, c, a, b, 10)
 	b.end(syscall.SIGKILL)
 	put(t, onA, 10, 15) // with the new directory of the arbitrator
+}
+
+// TestRestoreFromACopy: the log begins after what the new replicas need, so that
+// the restored host gets copies first.
+func TestRestoreFromACopy(t *testing.T) {
+	takesLong(t)
+	arb := newArbitrator(t).start()
+	const keep = "walKeepForReplica 64KiB"
+	a := newHost(t, "", arb.peer, keep).start()
+	b := newHost(t, a.peer, arb.peer, keep).start()
+	c := dial(t, a, b)
+	await(t, "the first host serves", func() bool { return c.Ping(context.Background(), a.http) == nil })
+	query(t, c, "CREATE DNODE '"+b.peer+"'")
+	query(t, c, "CREATE DATABASE d REPLICA 2 VGROUPS 1")
+	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT, s VARCHAR(1000))")
+	whole(t, c)
+	b.end(syscall.SIGKILL)
+	b.wipe()
+	onA, written := dial(t, a), 0
+	write := func() {
+		t.Helper()
+		var rows strings.Builder
+		for range 200 {
+			written++
+			fmt.Fprintf(&rows, " (%d, %d, '%s')", 1_700_000_000_000+int64(written), written, noise(200))
+		}
+		query(t, onA, "INSERT INTO d.t VALUES"+rows.String())
+	}
+	// Two checkpoints later what is above walKeepForReplica has gone.
+	for end := time.Now().Add(12 * time.Second); time.Now().Before(end); {
+		write()
+	}
+	b.start()
+	query(t, onA, "RESTORE DNODE 2")
+	await(t, "the copy is installed", func() bool { return b.said("copy installed") })
+	write()
+	whole(t, c)
+	quiet(t, c)
+	sameDigests(t, c, a, b, uint64(written))
+	a.end(syscall.SIGKILL)
+	if got := rowsOf(t, dial(t, b)); got != int64(written) {
+		t.Errorf("the restored host alone has %d rows, %d were acknowledged", got, written)
+	}
 }
