@@ -23,8 +23,12 @@ type Answer struct {
 	// never.
 	AnswersAgo time.Duration
 	Remarks    []Remark // by dnode
-	Tasks      []Task   // what is unfinished
+	Tasks      []Task   // what is unfinished, the first maxToldTasks
 }
+
+// maxToldTasks bounds what an answer lists of what is unfinished: it goes to
+// every host with every report.
+const maxToldTasks = 100
 
 // Told is a report passed on, with its age.
 type Told struct {
@@ -59,6 +63,7 @@ func (s *Master) Report(r Report) (Answer, error) {
 		s.log.Warn("a host's settings have changed their fit", "host", d.ID, "reason", h.Reason)
 	}
 	answer := Answer{Master: s.cfg.Self, Reason: h.Reason, AnswersAgo: -1, Remarks: s.Remarks(), Tasks: s.Tasks()}
+	answer.Tasks = answer.Tasks[:min(len(answer.Tasks), maxToldTasks)]
 	if r.Seen < v.Index {
 		b, err := EncodeView(v)
 		if err != nil {
