@@ -15,5 +15,7 @@
 // A View is a value: apply makes a new one and never touches an old one. The
 // plan keeps nothing between two looks, so any new mnode master takes up where
 // the last one died: what is unfinished is written in the View (a group that is
-// creating, a member that is joining), everything else is asked again.
+// creating, a member that joins or leaves, a database that wants another number
+// of replicas, a dnode that is to be dropped or has another directory, an
+// arbitrator that has been replaced), everything else is asked again.
 package mnode
