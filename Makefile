@@ -39,7 +39,7 @@ chaos: build ## break real processes under load; histories, rows and digests are
 	else echo "chaos: skipped, it needs root (network namespaces, disks)"; fi
 
 stale: build ## plant stale reads into a copy of the programs: chaos must find them (root)
-	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos -plant=test/sim/planted/local-read.patch -for=60s; \
+	@if [ "$$(id -u)" = 0 ]; then $(GO) run ./test/chaos -plant=test/sim/planted/local-read.patch -fault=freeze -for=90s; \
 	else echo "stale: skipped, it needs root (network namespaces, disks)"; fi
 
 faults: ## every row of docs/operate/faults.md on real programs (root)

@@ -90,7 +90,7 @@ type notLinearizable struct {
 }
 
 func (e *notLinearizable) Error() string {
-	return fmt.Sprintf("register %d: no order of its operations explains what was read", e.key)
+	return fmt.Sprintf("register %d: %s", e.key, historyWrong)
 }
 
 // linearizable decides whether every register behaved like one that a single

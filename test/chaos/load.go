@@ -138,7 +138,7 @@ func (l *load) read(ctx context.Context) {
 			continue
 		}
 		if n, _ := strconv.ParseInt(m[1], 10, 64); n < atLeast || n > atMost {
-			l.report(fmt.Errorf("%s at %s: %d rows read, %d to %d were acknowledged", w.table, l.endPoint(i), n, atLeast, atMost))
+			l.report(fmt.Errorf("%s at %s: %s: %d read, %d to %d acknowledged", w.table, l.endPoint(i), countWrong, n, atLeast, atMost))
 		}
 	}
 }

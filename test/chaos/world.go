@@ -129,8 +129,8 @@ func (w *world) round(ctx context.Context, n int, kinds [][]fault) error {
 	if err = errors.Join(err, w.load.violation()); err == nil {
 		err = w.check(ctx)
 	}
-	if err == nil && len(w.registers.history()) > 2*w.checked {
-		err = w.checkHistory()
+	if err != nil || len(w.registers.history()) > 2*w.checked {
+		err = errors.Join(err, w.checkHistory())
 	}
 	fmt.Printf("round %d: %s: %d rows, longest wait %.1f s\n", n, strings.Join(names, ", "), w.load.acknowledged(), w.load.longestWait().Seconds())
 	return errors.Join(err, ctx.Err())
