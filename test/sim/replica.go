@@ -49,6 +49,9 @@ func (h *host) newReplica(g *group, r id.Replica) *replica {
 // restart is what the state machine does after a death.
 func (r *replica) restart(mark id.Index) {
 	r.choose(mark)
+	if log := r.host.store.written[r.group.id]; log != nil && r.durable > log.last().Index {
+		r.host.w.fail("I2", "%s: the state of group %d is of entry %d, its log ends at %d", r.host.name, r.group.id, r.durable, log.last().Index)
+	}
 	r.applied = r.durable
 	r.handed = r.durable
 	r.first = true

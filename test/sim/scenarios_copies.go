@@ -157,9 +157,16 @@ func oldCopyOfThree(w *world) {
 		w.run(w.between(10*ms, 100*ms))
 		b.start()
 	}
-	w.load.every = w.between(10*ms, 600*ms) // from many writes to one or two
-	w.startLoad()
-	w.run(w.between(700*ms, 2*sec))
+	if w.chance(0.5) { // many writes, or one
+		w.load.every = w.between(10*ms, 100*ms)
+		w.startLoad()
+		w.run(w.between(200*ms, 2*sec))
+	} else {
+		acks := w.groups[0].acks
+		w.load.every = 100 * ms
+		w.startLoad()
+		w.until(sec, func() bool { return w.groups[0].acks > acks })
+	}
 	w.load.on = false
 	w.run(told + w.between(0, 4*sec))
 	if w.chance(0.5) { // what C was told is on its disk
