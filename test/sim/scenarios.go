@@ -270,9 +270,13 @@ func lateFrame(w *world) {
 	was, _ := f.status(1)
 	w.net.healAll()
 	w.closely(sec, func() bool { s, _ := f.status(1); return s.Term > was.Term })
+	offered := w.copiesOffered
 	late()
 	w.wantService(2 * sec)
 	w.wantShut(8 * sec)
+	if w.copiesOffered > offered { // it holds everything
+		w.fail("R13", "an answer to an old term makes the leader offer a copy")
+	}
 }
 
 func disks() []scenario {

@@ -43,6 +43,9 @@ func (h *host) saidRaft(g *group, to *box, m *peer.Message) {
 	switch r.GetType() {
 	case raftpb.MsgApp, raftpb.MsgSnap, raftpb.MsgHeartbeat:
 		g.leads(h, m.From, term)
+		if r.GetType() == raftpb.MsgSnap {
+			w.copiesOffered++
+		}
 		if to.witness && r.GetType() != raftpb.MsgHeartbeat {
 			w.fail("R9", "%s sends %v to the witness", h.name, r.GetType())
 		}

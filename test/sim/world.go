@@ -32,7 +32,7 @@ type world struct {
 	skewed bool            // clocks on walls differ, and step
 	gaps   []time.Duration // that a script looked at
 
-	copiesBegun, copiesInstalled int // of states, from host to host
+	copiesOffered, copiesBegun, copiesInstalled int // of states, from host to host
 
 	hash  uint64    // of everything that happened, in order
 	trace io.Writer // nil: off
