@@ -216,7 +216,7 @@ func (s *state) checkpoint(ctx context.Context, announce func(id.Index) error) (
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
-	// What is asked for now, before the sync, is what the sync makes durable.
+	// The position is read before the sync: that much the sync makes durable.
 	at, before := s.position(), *s.checkpointed.Load()
 	if !s.settled() {
 		// The store reaches at, but with holes.
