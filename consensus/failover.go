@@ -266,13 +266,6 @@ func (m *Machine) wrote(g *group) {
 
 // ---- what the old leader sees ----
 
-// transfer hands a group over, and remembers why.
-func (m *Machine) transfer(g *group, to id.Replica, why Cause) {
-	g.giving = giving{why: why, at: m.now}
-	g.node.TransferLeader(uint64(to))
-	m.touch(g)
-}
-
 // saying puts into the message that hands g over why it does.
 func (g *group) saying(msg *raftpb.Message) *raftpb.Message {
 	return &raftpb.Message{

@@ -2,7 +2,6 @@ package consensus
 
 import (
 	"slices"
-	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -84,48 +83,6 @@ func (m *Machine) responsive(g *group, r id.Replica) bool {
 	return !l.refused && !l.hung && m.now-g.heard[r] <= m.conf.SilentAfter-m.conf.Tick
 }
 
-// moves remembers when R44 last moved a group, and how long it must be calm
-// before the next time.
-type moves struct {
-	at   time.Duration
-	calm time.Duration
-}
-
-const (
-	movesPerSecond = 50               // R44
-	maxCalm        = 60 * time.Second // R44
-	hungLately     = 30 * time.Second // R43(5)
-)
-
-// collocate moves leadership of g to the host that leads the mnode, so that with
-// two data hosts a cut between them leaves one host with everything (R44).
-func (m *Machine) collocate(g *group) {
-	mn := m.groups[id.Mnode]
-	if g.id == id.Mnode || mn == nil || mn.leader == 0 || mn.leading() || !g.ready() || m.stopping {
-		return
-	}
-	host := mn.members[mn.leader].UUID
-	voters := g.dataVoters()
-	at := slices.IndexFunc(voters, func(r id.Replica) bool { return g.members[r].UUID == host })
-	if len(voters) != 2 || at < 0 || m.moves >= movesPerSecond {
-		return
-	}
-	to, calm := voters[at], max(g.moves.calm, m.conf.CalmFor)
-	safe := m.sync(g) && g.match(to) == g.lastIndex && m.now-m.peer(host).hungAt >= hungLately
-	if !safe || m.now-max(g.changedAt, mn.changedAt) < calm {
-		return
-	}
-	if g.moves.at > 0 && m.now-g.moves.at < reopenWindow {
-		g.moves.calm = min(2*calm, maxCalm)
-	} else {
-		g.moves.calm = m.conf.CalmFor
-	}
-	g.moves.at = m.now
-	m.moves++
-	m.out.report(g.id, false, "leadership follows the mnode", "to", host.Short())
-	m.transfer(g, to, CauseMoved)
-}
-
 // sync reports whether every acknowledged write of g is on all data voters.
 func (m *Machine) sync(g *group) bool {
 	if len(g.feeders) > 0 {
@@ -138,83 +95,6 @@ func (m *Machine) sync(g *group) bool {
 		}
 	}
 	return true
-}
-
-// heir is the data voter of the incoming configuration that can take over
-// soonest, zero if nobody answers.
-func (m *Machine) heir(g *group) id.Replica {
-	var best id.Replica
-	for _, r := range g.voters[0] {
-		if r == g.self || g.members[r].Witness || !m.responsive(g, r) || g.progress[r].State == tracker.StateSnapshot {
-			continue
-		}
-		if best == 0 || g.match(r) > g.match(best) {
-			best = r
-		}
-	}
-	return best
-}
-
-// diskSpace notes whether entries find room on the disk. A leader without room
-// refuses every write, so it gives way to a host that may have some.
-func (m *Machine) diskSpace(full bool) {
-	was := m.full
-	m.full = full
-	if full && !was {
-		m.yieldAt = m.now
-		m.yield()
-	}
-}
-
-// yieldEvery keeps two hosts that are both full from passing their groups back
-// and forth: each move costs the readers an election.
-const yieldEvery = 30 * time.Second
-
-// yield offers the groups that a full host leads to whoever answers, unless
-// they could not commit without this host: it takes no entries from others.
-func (m *Machine) yield() {
-	if !m.stopping && m.now >= m.yieldAt && m.handOver(m.othersCommit, CauseDiskFull) {
-		m.yieldAt = m.now + yieldEvery
-	}
-}
-
-// othersCommit reports whether the members of g that answer are enough without
-// this host, the arbitrator among them.
-func (m *Machine) othersCommit(g *group) bool {
-	for _, half := range g.voters {
-		n := 0
-		for _, r := range half {
-			l := m.peer(g.members[r].UUID)
-			witness := g.members[r].Witness && l.heard && !l.refused && m.now-l.heardAt < 2*m.conf.PulseEvery
-			if r != g.self && (witness || !g.members[r].Witness && m.responsive(g, r)) {
-				n++
-			}
-		}
-		if len(half) > 0 && n <= len(half)/2 {
-			return false
-		}
-	}
-	return true
-}
-
-// anyGroup leaves no group out.
-func anyGroup(*group) bool { return true }
-
-// handOver gives away every group that this host leads (R33) and that may go. It
-// reports whether there was one with somebody to take it.
-func (m *Machine) handOver(may func(*group) bool, why Cause) (moved bool) {
-	for _, g := range m.sorted() {
-		if g.fault != nil || !g.leading() || !may(g) {
-			continue
-		}
-		m.guard(g, func() {
-			if to := m.heir(g); to != 0 {
-				m.transfer(g, to, why)
-				moved = true
-			}
-		})
-	}
-	return moved
 }
 
 // goodbye tells every other data host that this one stops now (R32).
