@@ -67,9 +67,10 @@ type leadership struct {
 	lastIndex id.Index       // last entry of the library's log
 	waiting   []waitingEntry // durable here, not committed, oldest first
 	proposed  []proposedBytes
-	leaveAt   id.Index // the proposed end of a joint change; zero: none
-	giving    giving   // the last hand-over
-	change    *change  // how it came to lead, while its first write is awaited
+	leaveAt   id.Index                     // the proposed end of a joint change; zero: none
+	giving    giving                       // the last hand-over
+	notReady  map[id.Replica]time.Duration // who was handed the group, and when it refused
+	change    *change                      // how it came to lead, while its first write is awaited
 }
 
 // waitingEntry says since when the entries up to last have been durable here.

@@ -4,8 +4,10 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
 
+	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
@@ -56,7 +58,7 @@ func (m *Machine) collocate(g *group) {
 func (m *Machine) heir(g *group) id.Replica {
 	var best id.Replica
 	for _, r := range g.voters[0] {
-		if r == g.self || g.members[r].Witness || !m.responsive(g, r) || g.progress[r].State == tracker.StateSnapshot {
+		if r == g.self || g.members[r].Witness || !m.responsive(g, r) || g.progress[r].State == tracker.StateSnapshot || m.refusedLately(g, r) {
 			continue
 		}
 		if best == 0 || g.match(r) > g.match(best) {
@@ -115,7 +117,7 @@ func anyGroup(*group) bool { return true }
 // reports whether there was one with somebody to take it.
 func (m *Machine) handOver(may func(*group) bool, why Cause) (moved bool) {
 	for _, g := range m.sorted() {
-		if g.fault != nil || !g.leading() || !may(g) {
+		if g.fault != nil || !g.leading() || g.handsOver() || !may(g) {
 			continue
 		}
 		m.guard(g, func() {
@@ -133,4 +135,39 @@ func (m *Machine) transfer(g *group, to id.Replica, why Cause) {
 	g.giving = giving{why: why, at: m.now}
 	g.node.TransferLeader(uint64(to))
 	m.touch(g)
+}
+
+// handsOver reports whether a hand-over is under way.
+func (g *group) handsOver() bool { return g.node.BasicStatus().LeadTransferee != raft.None }
+
+// maxBehind is how many committed entries a replica may have to apply when it is
+// handed the lead: a few milliseconds of work (R33 wants less than 100 ms in all).
+const maxBehind = 1024
+
+// servesSoon reports whether this replica could serve at once if it led.
+func (g *group) servesSoon() bool {
+	return !g.takesCopy() && g.commit() <= g.appliedIndex+maxBehind
+}
+
+// askAgain is how long a replica that was not ready is left in peace.
+const askAgain = 200 * time.Millisecond
+
+// unready takes a hand-over back, because the other replica would lead without
+// serving. Until then the library has refused proposals.
+func (m *Machine) unready(g *group, msg *peer.Message) {
+	if !g.leading() || msg.Term != g.term || g.node.BasicStatus().LeadTransferee != uint64(msg.From) {
+		return
+	}
+	g.node.TransferLeader(uint64(g.self)) // takes it back
+	g.notReady[msg.From] = m.now
+	if g.giving.why == CauseDiskFull {
+		m.yieldAt = m.now + askAgain
+	}
+	g.giving = giving{}
+	m.out.report(g.id, false, "hand-over refused, the other replica is not ready", "to", g.members[msg.From].UUID.Short())
+}
+
+func (m *Machine) refusedLately(g *group, r id.Replica) bool {
+	at, refused := g.notReady[r]
+	return refused && m.now-at < askAgain
 }

@@ -90,7 +90,7 @@ func (g *group) image() (Image, bool) {
 	if n := len(g.applying); n > 0 {
 		handed = g.applying[n-1].last
 	}
-	if handed < g.confIndex || g.inbound.state >= inboundNamed {
+	if handed < g.confIndex || g.takesCopy() {
 		return Image{}, false
 	}
 	term, err := g.log.term(handed)
@@ -259,11 +259,18 @@ func (m *Machine) install(g *group) {
 	m.out.applies = append(m.out.applies, Install{Group: g.id, Index: in.image.Index})
 }
 
-// installed ends a copy.
+// takesCopy reports whether a copy is on its way to become the state: until then
+// this replica can serve nobody, so it does not ask for votes.
+func (g *group) takesCopy() bool { return g.inbound.state >= inboundNamed }
+
+// installed ends a copy. If there is no leader by then, this replica campaigns.
 func (m *Machine) installed(g *group, i id.Index) {
 	if in := &g.inbound; in.state == inboundInstalling && i >= in.image.Index {
 		m.out.report(g.id, false, "copy installed", "index", in.image.Index)
 		*in = inbound{}
+		if g.leader == 0 && g.canLead() {
+			_ = g.node.Campaign()
+		}
 	}
 }
 

@@ -196,7 +196,7 @@ func (m *Machine) endJoint(g *group) {
 		return
 	}
 	if !in(g.voters[0], g.self) {
-		if to := m.heir(g); to != 0 && g.node.BasicStatus().LeadTransferee == 0 {
+		if to := m.heir(g); to != 0 && !g.handsOver() {
 			m.transfer(g, to, CauseMembers)
 		}
 		return

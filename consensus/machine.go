@@ -192,6 +192,9 @@ func (m *Machine) fail(g *group, err error) {
 // tick moves all groups by one tick, in one frame per host (R34).
 func (m *Machine) tick() {
 	m.watchDisk()
+	if m.stopping { // whoever was not ready may be now
+		m.handOver(anyGroup, CauseStopped)
+	}
 	for _, g := range m.sorted() {
 		if g.fault != nil || !g.formed {
 			continue
@@ -341,6 +344,9 @@ func (m *Machine) route(g *group, msg *raftpb.Message) {
 			return // it has left the group
 		}
 		to = Member{Replica: id.Replica(msg.GetTo()), UUID: u}
+	}
+	if msg.GetType() == raftpb.MsgPreVote && g.takesCopy() {
+		return // it could not serve: installed asks again
 	}
 	if to.Witness {
 		m.toWitness(g, to, msg)

@@ -179,7 +179,7 @@ func (m *Machine) softChanged(g *group, s raft.SoftState) {
 func (m *Machine) elected(g *group) {
 	g.leadership = leadership{
 		feed: newFeed(m.conf, m.now), lastIndex: g.log.last.Index,
-		heard: map[id.Replica]time.Duration{}, progress: map[id.Replica]tracker.Progress{},
+		heard: map[id.Replica]time.Duration{}, notReady: map[id.Replica]time.Duration{}, progress: map[id.Replica]tracker.Progress{},
 	}
 	for r, mem := range g.members {
 		if l := m.peer(mem.UUID); l.heard && m.now-l.heardAt <= m.conf.SilentAfter {

@@ -58,6 +58,8 @@ func (m *Machine) receiveForGroup(from id.UUID, msg *peer.Message) {
 			m.refused(g, sender, msg)
 		case peer.KindHung:
 			m.peerHangs(g, msg)
+		case peer.KindUnready:
+			m.unready(g, msg)
 		case peer.KindHeld:
 			g.held = max(g.held, min(msg.Index, g.commit()))
 			m.cut(g)
@@ -110,6 +112,12 @@ func (m *Machine) receiveRaft(g *group, from id.UUID, msg *peer.Message) {
 		return
 	case raftpb.MsgVote, raftpb.MsgPreVote, raftpb.MsgVoteResp, raftpb.MsgPreVoteResp:
 	case raftpb.MsgTimeoutNow:
+		if !g.servesSoon() {
+			m.out.send(from, peer.Beats, peer.Message{
+				Kind: peer.KindUnready, Group: g.id, From: g.self, To: msg.From, Term: id.Term(r.GetTerm()),
+			})
+			return
+		}
 		g.handedOver(r)
 	default:
 		return // nothing else is said between hosts

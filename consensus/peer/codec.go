@@ -67,7 +67,7 @@ func appendMessage(dst []byte, m *Message) []byte {
 		return append(dst, bits(a.Reject))
 	case KindRefusal:
 		return append(dst, byte(m.Refusal))
-	case KindHung:
+	case KindHung, KindUnready:
 		return binary.AppendUvarint(dst, uint64(m.Term))
 	case KindHeld:
 		return binary.AppendUvarint(dst, uint64(m.Index))
@@ -194,7 +194,7 @@ func (d *decoder) message(m *Message) {
 		m.Answer.Reject = d.flags(1) != 0
 	case KindRefusal:
 		m.Refusal = Refusal(d.byte())
-	case KindHung:
+	case KindHung, KindUnready:
 		m.Term = id.Term(d.uvarint())
 	case KindHeld:
 		m.Index = id.Index(d.uvarint())

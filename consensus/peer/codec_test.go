@@ -78,6 +78,7 @@ func samples() (names []string, msgs []Message) {
 	add("answer", Message{Kind: KindAnswer, Answer: &Answer{Seq: 3, Term: 6, Last: 1010, Generation: 77}})
 	add("refusal", Message{Kind: KindRefusal, Refusal: WrongWitness})
 	add("hung", Message{Kind: KindHung, Term: 6})
+	add("unready", Message{Kind: KindUnready, Term: 6})
 	add("held", Message{Kind: KindHeld, Index: 1234})
 	add("position", Message{Kind: KindPosition, Term: 6, Index: 1234})
 	add("goodbye", Message{Kind: KindGoodbye})

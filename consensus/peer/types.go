@@ -38,6 +38,7 @@ const (
 	KindRetired  Kind = 12 // Enroll, echoed: the record is gone
 	KindHeld     Kind = 13 // Index: every member holds the log up to here; older entries may be cut
 	KindPosition Kind = 14 // host to arbitrator: how far does your record reach? Answered in kind: Term, Index (R35)
+	KindUnready  Kind = 15 // Term: a replica that was handed the lead could not serve yet; its leader stays (R33)
 )
 
 // Message is one thing that a member says to another about one group. From and
@@ -55,7 +56,7 @@ type Message struct {
 	Feed    *Feed    // KindFeed
 	Answer  *Answer  // KindAnswer
 	Refusal Refusal  // KindRefusal
-	Term    id.Term  // KindHung, KindPosition
+	Term    id.Term  // KindHung, KindPosition, KindUnready
 	Enroll  *Enroll  // KindEnroll to KindRetired
 	Index   id.Index // KindHeld, KindPosition
 }

@@ -92,7 +92,7 @@ func (r *replica) work() {
 	h := r.host
 	took := h.w.between(10*time.Microsecond, 150*time.Microsecond)
 	if _, install := r.queue[0].(consensus.Install); install && h.w.chance(0.5) {
-		took += h.w.between(0, 2*time.Second) // a store is closed, another one opened
+		took += h.w.between(0, time.Second) // a store is closed, another one opened
 	}
 	h.later(took, func() {
 		if h.paused {
