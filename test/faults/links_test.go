@@ -125,3 +125,51 @@ func TestFlappingLink(t *testing.T) {
 		t.Errorf("the mnode has roles %v", roles)
 	}
 }
+
+// TestGossipPortBlocked: a firewall that nobody has told of the gossip port. Both
+// hosts say so, no election is held and no host is taken for away; that one stands
+// still is known all the same, as its reports are missed.
+func TestGossipPortBlocked(t *testing.T) {
+	n := newTown(t, rig.Options{})
+	heard := func(state string, times int) {
+		t.Helper()
+		n.await("gossip has the other host as "+state, func() bool {
+			return n.count(rig.A, "msg=gossip host=2 state="+state) == times && n.count(rig.B, "msg=gossip host=1 state="+state) == times
+		})
+	}
+	heard("alive", 1)
+	master, other := n.roles()
+	before := n.terms(master)
+	n.must(n.BlockPort(6031))
+	heard("silent", 1)
+	n.await("reports count for more than gossip", func() bool { return n.all(n.both(), "SHOW DNODES", "status", "ready") })
+	n.await("both hosts say what is blocked", func() bool {
+		n.write(master, other)
+		if dnodes := n.query(n.both(), "SHOW DNODES"); slices.ContainsFunc(cells(dnodes, "status"), func(s string) bool { return s != "ready" }) {
+			t.Fatalf("a host that gossip does not hear counts as away: %v", dnodes.Data)
+		}
+		const words = "gossip does not reach a host that is connected"
+		return n.count(rig.A, words) == 1 && n.count(rig.B, words) == 1
+	})
+	if after := n.terms(master); after != before {
+		t.Errorf("the sum of terms went from %d to %d: there was an election", before, after)
+	}
+
+	n.must(n.Freeze(other))
+	n.write(master)
+	n.await("SHOW DNODES misses the reports of the other host", func() bool {
+		return slices.Contains(n.column(n.on(master), "SHOW DNODES", "offline reason"), "status msg timeout")
+	})
+	n.must(n.Thaw(other))
+	n.whole()
+	n.kill(master)
+	n.write(other)
+	n.start(master)
+	n.intact()
+	n.must(n.Heal())
+	n.await("the hosts hear each other again", func() bool {
+		return n.count(other, "msg=gossip") > 2 && n.count(master, "state=alive") > 1
+	})
+	n.write(master, other)
+	n.intact()
+}

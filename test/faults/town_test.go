@@ -187,17 +187,22 @@ func (n *town) says(name, statement string, why ...string) {
 
 // column is one column of what hosts answer to a statement, as text; nil if
 // they don't answer.
-func (n *town) column(c *client.Client, statement, name string) (cells []string) {
+func (n *town) column(c *client.Client, statement, name string) []string {
 	ctx, cancel := context.WithTimeout(n.t.Context(), 5*time.Second)
 	defer cancel()
 	rows, err := c.Query(ctx, statement)
 	if err != nil || rows.Index(name) < 0 {
 		return nil
 	}
+	return cells(rows, name)
+}
+
+// cells are those of one column, as text.
+func cells(rows *client.Rows, name string) (list []string) {
 	for i := range rows.Data {
-		cells = append(cells, rows.Text(i, rows.Index(name)))
+		list = append(list, rows.Text(i, rows.Index(name)))
 	}
-	return cells
+	return list
 }
 
 // all reports whether a column has this value in every row.

@@ -24,6 +24,7 @@ type network struct {
 	number int    // the third number of its addresses
 	cut    map[string]bool
 	links  map[link]bool
+	ports  map[int]bool // that nothing is let through to
 }
 
 // link is one direction of what two machines can say to each other.
@@ -43,7 +44,7 @@ func (n *network) address(name string) string {
 func newNetwork(parent string, number int) (*network, error) {
 	n := &network{
 		prefix: fmt.Sprintf("%sn%d", parent, number), number: number,
-		cut: map[string]bool{}, links: map[link]bool{},
+		cut: map[string]bool{}, links: map[link]bool{}, ports: map[int]bool{},
 	}
 	bridge := n.namespace(bridgeName)
 	lines := []string{
@@ -116,13 +117,24 @@ func (r *Rig) MendLink(from, to string) error {
 	return r.net.filter()
 }
 
-// filter puts all cut links into force at once.
+// BlockPort drops everything that one machine sends to a port of another, over
+// TCP and UDP, also on connections that are open, until Heal: a firewall that
+// nobody has told of that port. Nothing says that it is dropped.
+func (r *Rig) BlockPort(port int) error {
+	r.net.ports[port] = true
+	return r.net.filter()
+}
+
+// filter puts all cut links and blocked ports into force at once.
 func (n *network) filter() error {
 	var rules strings.Builder
 	// The table is declared first, so that there is one to delete.
 	rules.WriteString("table bridge cut\ndelete table bridge cut\ntable bridge cut { chain c { type filter hook forward priority -300; policy accept;\n")
 	for l := range n.links {
 		fmt.Fprintf(&rules, "iifname \"v%s\" oifname \"v%s\" drop\n", l.from, l.to)
+	}
+	for port := range n.ports {
+		fmt.Fprintf(&rules, "meta l4proto { tcp, udp } th dport %d drop\n", port)
 	}
 	rules.WriteString("}\n}\n")
 	words := n.in(bridgeName, "nft", "-f", "-")
@@ -134,14 +146,15 @@ func (n *network) filter() error {
 	return nil
 }
 
-// Heal puts every cable back and mends every link.
+// Heal puts every cable back, mends every link and opens every port.
 func (r *Rig) Heal() error {
 	var errs []error
 	for _, name := range sorted(r.net.cut) {
 		errs = append(errs, r.Plug(name))
 	}
-	if len(r.net.links) > 0 {
+	if len(r.net.links)+len(r.net.ports) > 0 {
 		clear(r.net.links)
+		clear(r.net.ports)
 		errs = append(errs, r.net.filter())
 	}
 	return errors.Join(errs...)
