@@ -41,10 +41,12 @@ func (c AdmitDnode) apply(v *View, _ time.Time) Result {
 		switch {
 		case d.Dropped:
 			return refuse(CodeRefused, "dnode %d was dropped: empty its dataDir and type CREATE DNODE '%s'", d.ID, c.EndPoint)
-		case d.EndPoint == c.EndPoint:
-			return Result{Number: uint64(d.ID)}
+		case d.EndPoint != c.EndPoint:
+			return refuse(CodeRefused, "this directory is dnode %d at %s", d.ID, d.EndPoint)
+		case c.Proof == Proof{} || c.Proof != d.Proof:
+			return refuse(CodeRefused, "dnode %d at %s was let in before, and this is not the host that was: if its directory was put back from an old copy, empty it and type RESTORE DNODE %d", d.ID, d.EndPoint, d.ID)
 		}
-		return refuse(CodeRefused, "this directory is dnode %d at %s", d.ID, d.EndPoint)
+		return Result{Number: uint64(d.ID)}
 	}
 	d, ok := v.DnodeAt(c.EndPoint)
 	if !ok {
@@ -54,7 +56,7 @@ func (c AdmitDnode) apply(v *View, _ time.Time) Result {
 		return refuse(CodeRefused, "%s", v.GoneText(d))
 	}
 	p := v.dnode(d.ID)
-	p.UUID, p.Restoring, p.OfflineSince = c.UUID, false, time.Time{}
+	p.UUID, p.Proof, p.Restoring, p.OfflineSince = c.UUID, c.Proof, false, time.Time{}
 	return Result{Number: uint64(d.ID)}
 }
 

@@ -189,6 +189,7 @@ type (
 	AdmitDnode struct {
 		EndPoint string
 		UUID     id.UUID
+		Proof    Proof `json:",omitzero"` // that a later one is the same host's
 	}
 
 	// MoveDnode notes that a member answers at another address now.

@@ -366,12 +366,13 @@ func (s *Master) Newest(ctx context.Context) (*View, error) {
 }
 
 // Join lets a host in whose end point was created: it binds the host's
-// directory to the dnode.
-func (s *Master) Join(ctx context.Context, endPoint string, u id.UUID) (Dnode, *View, error) {
+// directory to the dnode. The same host may knock again, if it did not hear the
+// answer: the token proves it.
+func (s *Master) Join(ctx context.Context, endPoint string, u id.UUID, token Secret) (Dnode, *View, error) {
 	if _, err := s.Newest(ctx); err != nil {
 		return Dnode{}, nil, err
 	}
-	admit := AdmitDnode{EndPoint: endPoint, UUID: u}
+	admit := AdmitDnode{EndPoint: endPoint, UUID: u, Proof: ProofOf(token)}
 	// Tried on a copy first: a host that knocks twice a second must not fill
 	// the log with refusals.
 	v := s.mnode.View()

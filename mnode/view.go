@@ -2,6 +2,7 @@ package mnode
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"log/slog"
@@ -66,6 +67,32 @@ func (s *Secret) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Proof is the hash of a token that only one host knows. A host that knocks again
+// is told the cluster's secret again, and that takes more than its UUID, which
+// every connection tells.
+type Proof [sha256.Size]byte
+
+// ProofOf is the proof of a token; zero for none.
+func ProofOf(token Secret) Proof {
+	if token == (Secret{}) {
+		return Proof{}
+	}
+	return sha256.Sum256(token[:])
+}
+
+// MarshalText writes hexadecimal digits.
+func (p Proof) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(p[:])), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (p *Proof) UnmarshalText(b []byte) error {
+	raw, err := hex.DecodeString(string(b))
+	if err != nil || len(raw) != len(p) {
+		return fmt.Errorf("proof of a host: want %d hexadecimal digits", 2*len(p))
+	}
+	copy(p[:], raw)
+	return nil
+}
+
 // Arbitrator is the vote-only member that the cluster may use.
 type Arbitrator struct {
 	EndPoint string
@@ -81,6 +108,9 @@ type Dnode struct {
 	ID       id.Host
 	EndPoint string
 	UUID     id.UUID // zero: admitted, has never reported
+	// Proof is that of the host that was let in with UUID; zero: nobody can be let
+	// in with it once more.
+	Proof    Proof `json:",omitzero"`
 	Created  time.Time
 	Dropped  bool // tombstone: neither the number nor the directory comes back
 	Dropping bool // leaves as soon as nothing of it is needed

@@ -43,6 +43,7 @@ type lookupAnswer struct {
 type joinRequest struct {
 	EndPoint string
 	UUID     id.UUID
+	Token    mnode.Secret `json:",omitzero"` // Identity.Token
 }
 
 type joinAnswer struct {
@@ -236,7 +237,7 @@ func (h *Host) join(ctx context.Context, helpers []string) error {
 			}
 			ctx, cancel := context.WithTimeout(ctx, guestAnswer)
 			var a joinAnswer
-			err := h.guestCall(ctx, addr, callJoin, joinRequest{EndPoint: h.cfg.EndPoint, UUID: self.UUID}, &a)
+			err := h.guestCall(ctx, addr, callJoin, joinRequest{EndPoint: h.cfg.EndPoint, UUID: self.UUID, Token: self.Token}, &a)
 			cancel()
 			switch {
 			case err == nil:
@@ -335,7 +336,7 @@ func (h *Host) serveJoin(ctx context.Context, _ id.UUID, _ id.Group, body []byte
 	if err != nil {
 		return nil, err
 	}
-	d, v, err := m.Join(ctx, q.EndPoint, q.UUID)
+	d, v, err := m.Join(ctx, q.EndPoint, q.UUID, q.Token)
 	if err != nil {
 		return nil, err
 	}

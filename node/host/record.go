@@ -35,11 +35,14 @@ const (
 // Identity is who this host is. The UUID is made with the directory; the rest
 // is empty until the host has founded or joined a cluster.
 type Identity struct {
-	UUID     id.UUID
-	Cluster  id.Cluster
-	Dnode    id.Host
-	Secret   mnode.Secret
-	Founding bool // born, but the first command is not known to be in the log
+	UUID    id.UUID
+	Cluster id.Cluster
+	Dnode   id.Host
+	Secret  mnode.Secret
+	// Token was drawn with the UUID, which is no secret: with it a host that asks
+	// again to be let in proves that it was the one before.
+	Token    mnode.Secret `json:",omitzero"`
+	Founding bool         // born, but the first command is not known to be in the log
 }
 
 // phase says how far a replica's life on this host has come.
@@ -128,7 +131,10 @@ func (r *Record) read(dir string) error {
 		if err := checkEmpty(dir); err != nil {
 			return err
 		}
-		return r.change(func(c *contents) { c.Identity.UUID = id.NewUUID() })
+		return r.change(func(c *contents) {
+			c.Identity.UUID = id.NewUUID()
+			rand.Read(c.Identity.Token[:]) // never fails (crypto/rand, Go 1.24)
+		})
 	case err != nil:
 		return fmt.Errorf("open the record of this host: %w", err)
 	}
