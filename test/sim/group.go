@@ -348,7 +348,8 @@ func behind(a, b wal.Position) bool {
 func (g *group) checkWitness(m id.Replica, term id.Term, last wal.Position) {
 	c := g.current()
 	if h := g.host(g.leaders[term]); h != nil && h.replicas[g.id] != nil {
-		c = g.config(h.replicas[g.id].handed)
+		r := h.replicas[g.id]
+		c = g.config(max(r.handed, r.reached)) // it may have died since
 	}
 	if !slices.Contains(c.voters(), m) {
 		return

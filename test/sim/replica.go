@@ -23,6 +23,7 @@ type replica struct {
 	busy    bool
 	handed  id.Index // Index of the last Apply that came
 	first   bool     // no Apply came yet in this life
+	reached id.Index // the highest handed of earlier lives
 	pending map[id.Index]*request
 	answers map[id.Replica]answer
 	shutIn  id.Term // the term in which its feed is shut since an earlier step
@@ -53,6 +54,7 @@ func (r *replica) restart(mark id.Index) {
 		r.host.w.fail("I2", "%s: the state of group %d is of entry %d, its log ends at %d", r.host.name, r.group.id, r.durable, log.last().Index)
 	}
 	r.applied = r.durable
+	r.reached = max(r.reached, r.handed)
 	r.handed = r.durable
 	r.first = true
 	r.queue, r.busy, r.leads, r.shutIn = nil, false, false, 0
