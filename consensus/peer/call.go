@@ -12,12 +12,20 @@ import (
 
 // The bounds of the calls on one connection.
 const (
-	maxRunning      = 256       // calls of the other side that run here at once; more are refused
-	maxPending      = 4096      // calls of this side that wait for answers; more are refused
-	maxArriving     = 256 << 20 // bytes of bodies that have arrived in part; more end the connection
-	maxGuestRunning = 1
-	maxGuestBody    = 64 << 10
-	maxMethod       = 64
+	maxRunning  = 256       // calls of the other side that run here at once; more are refused
+	maxPending  = 4096      // calls of this side that wait for answers; more are refused
+	maxArriving = 256 << 20 // bytes of bodies that have arrived in part; more end the connection
+	maxUnread   = 4096      // answers that the other side has not read; it waits for no more than maxPending
+	maxMethod   = 64
+)
+
+// The same for a guest, which has proved nothing.
+const (
+	maxGuestRunning  = 1
+	maxGuestBody     = 64 << 10
+	maxGuestArriving = maxGuestBody
+	maxGuestUnread   = 16
+	maxGuestFrame    = chunkBytes + 1<<10 // a piece of a body with its header
 )
 
 // failure says why a call has no answer. The numbers are part of the wire
@@ -191,8 +199,18 @@ func (c *conn) appendChunk(buf []byte, o *outgoing) []byte {
 	return c.seal.end(buf, start)
 }
 
+// unread is how much of what calls have queued is not written yet.
+func (c *conn) unread() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.mu.small) + len(c.mu.chunks)
+}
+
 // callFrame handles a frame of a call.
 func (c *conn) callFrame(kind frameType, payload []byte) error {
+	if kind == frameRequest && c.unread() > c.bounds().unread {
+		return errUnread
+	}
 	d := decoder{b: payload}
 	number := d.uvarint()
 	if kind == frameCancel {
@@ -234,11 +252,12 @@ func (c *conn) piece(d *decoder, kind frameType, bodies map[uint64]*arriving, nu
 			a.code = uint16(d.byte()) | uint16(d.byte())<<8
 		}
 		want := d.uvarint()
-		if want > c.maxBody() {
-			return nil, false, fmt.Errorf("body of %d bytes: at most %d", want, c.maxBody())
+		bounds := c.bounds()
+		if want > bounds.body {
+			return nil, false, fmt.Errorf("body of %d bytes: at most %d", want, bounds.body)
 		}
 		a.want = int(want)
-		if c.calls.bytes += a.want; c.calls.bytes > maxArriving || len(bodies) >= maxPending {
+		if c.calls.bytes += a.want; c.calls.bytes > bounds.arriving || len(bodies) >= bounds.pending {
 			return nil, false, fmt.Errorf("%d bytes in %d bodies under way", c.calls.bytes, len(bodies))
 		}
 		bodies[number] = a
@@ -258,12 +277,23 @@ func (c *conn) piece(d *decoder, kind frameType, bodies map[uint64]*arriving, nu
 	return a, last, nil
 }
 
-func (c *conn) maxBody() uint64 {
-	if c.remote.Cluster == 0 && c.addr == "" {
-		return maxGuestBody
-	}
-	return MaxBody
+// bounds are what the other side may make this one hold.
+type bounds struct {
+	body     uint64 // bytes of one
+	arriving int    // bytes of those that have come in part
+	pending  int    // of those
+	unread   int    // answers
 }
+
+func (c *conn) bounds() bounds {
+	if c.guest() {
+		return bounds{maxGuestBody, maxGuestArriving, maxGuestRunning, maxGuestUnread}
+	}
+	return bounds{MaxBody, maxArriving, maxPending, maxUnread}
+}
+
+// guest reports whether the other side is one, and this side the host.
+func (c *conn) guest() bool { return c.remote.Cluster == 0 && c.addr == "" }
 
 // settle hands an answer to its caller, if it still waits.
 func (c *conn) settle(number uint64, a *arriving) {
@@ -297,8 +327,7 @@ func (c *conn) settle(number uint64, a *arriving) {
 // connection awaits before it ends.
 func (c *conn) start(number uint64, a *arriving) {
 	h, ok := c.host.methods[a.method]
-	limit := maxRunning
-	guest := c.remote.Cluster == 0
+	limit, guest := maxRunning, c.remote.Cluster == 0 // on either side
 	if guest {
 		limit = maxGuestRunning
 	}

@@ -42,6 +42,7 @@ const unheardWithin = silentRounds * keepAlive
 var (
 	errSilent   = errors.New("the other side has been silent for too long")
 	errReplaced = errors.New("replaced by a newer connection")
+	errUnread   = errors.New("the other side asks and does not read the answers")
 	errClosed   = errors.New("closed by this side")
 )
 
@@ -332,6 +333,9 @@ func (c *conn) appendMessages(buf []byte, msgs []Message) ([]byte, error) {
 // read delivers what comes until the connection ends.
 func (c *conn) read() error {
 	limit := frameLimit(c.class)
+	if c.guest() {
+		limit = maxGuestFrame
+	}
 	for {
 		kind, payload, err := c.open.readFrame(c.buf, limit)
 		if err != nil {
