@@ -48,7 +48,7 @@ faults: ## every row of docs/operate/faults.md on real programs (root)
 replace: ## hosts, disks, arbitrators and replicas replaced, on real programs
 	$(GO) test -count=1 ./test/e2e -run "Restore|Replace|Replica|Threshold|Wiped" -long -parallel 2
 
-bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
+bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, copies, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest
 	$(GO) build -o bin/bench/ ./test/bench/...
 	bin/bench/consensus
@@ -59,6 +59,7 @@ bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, t
 	bin/bench/ingest
 	bin/bench/arbitrator
 	bin/bench/faults
+	bin/bench/copy
 	$(GO) test -count=1 -run PowerCut ./internal/wal -cycles 300
 	$(GO) run ./test/sim/plant
 

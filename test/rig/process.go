@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // process is one program that the rig has started.
@@ -122,15 +125,54 @@ func (r *Rig) Logged(name, text string) bool {
 
 // ResidentBytes is the memory that a process holds now.
 func (r *Rig) ResidentBytes(name string) (uint64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.Pid(name)))
-	if err != nil {
-		return 0, fmt.Errorf("read memory of %s: %w", name, err)
+	resident, _, err := Memory(r.Pid(name))
+	return resident, err
+}
+
+// Memory is what a process holds in memory, and how much of that is its own: the
+// rest are pages of files, which the kernel takes back when it needs them.
+func Memory(pid int) (resident, own uint64, err error) {
+	if resident, err = statusOf(pid, "VmRSS: %d kB"); err != nil {
+		return 0, 0, err
 	}
-	for line := range strings.Lines(string(status)) {
-		var kb uint64
-		if n, _ := fmt.Sscanf(line, "VmRSS: %d kB", &kb); n == 1 {
-			return kb << 10, nil
+	own, err = statusOf(pid, "RssAnon: %d kB")
+	return resident << 10, own << 10, err
+}
+
+// statusOf is one line of what the kernel says of a process.
+func statusOf(pid int, line string) (uint64, error) {
+	path := fmt.Sprintf("/proc/%d/status", pid)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err // it names the file
+	}
+	for l := range strings.Lines(string(content)) {
+		var n uint64
+		if found, _ := fmt.Sscanf(l, line, &n); found == 1 {
+			return n, nil
 		}
 	}
-	return 0, fmt.Errorf("no VmRSS of %s", name)
+	return 0, fmt.Errorf("no %q in %s", line, path)
+}
+
+// DiskWritten is how many bytes the disk under a directory has been given to
+// write so far, by everybody on this machine. (What the kernel counts for a
+// process is of no use: it takes a page written for the whole folio around it.)
+func DiskWritten(dir string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, fmt.Errorf("find the disk of %s: %w", dir, err)
+	}
+	path := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(st.Dev), unix.Minor(st.Dev))
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return 0, err // it names the file
+	}
+	const at, sector = 6, 512 // docs of the kernel: block/stat
+	fields := strings.Fields(string(content))
+	if len(fields) <= at {
+		return 0, fmt.Errorf("%s has %d fields", path, len(fields))
+	}
+	n, err := strconv.ParseUint(fields[at], 10, 64)
+	return n * sector, err
 }
