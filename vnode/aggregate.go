@@ -40,12 +40,12 @@ func (v *Vnode) Aggregate(ctx context.Context, req AggregateRequest) ([]Group, e
 	if req.Columns == nil {
 		req.Columns = []string{}
 	}
+	txn := s.db.NewTransaction(false)
+	defer txn.Discard()
 	tables, schema, columns, err := s.targets(req.Table, req.Tables, req.Columns)
 	if err != nil {
 		return nil, err
 	}
-	txn := s.db.NewTransaction(false)
-	defer txn.Discard()
 	span, err := s.visible(txn, req.Range)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,8 @@ import (
 var errEnough = errors.New("enough rows")
 
 // targets is the tables that a request is about and the columns that it wants
-// of them.
+// of them. The view that they are read from is opened before: a block in a view
+// may not name a schema that is newer than the one at hand.
 func (s *state) targets(name string, pick func(*Table) bool, columns []string) ([]*Table, *Schema, []Column, error) {
 	var tables []*Table
 	var schema *Schema
@@ -57,13 +58,13 @@ func (v *Vnode) Scan(ctx context.Context, req ScanRequest, yield Yield) error {
 	}
 	ctx, done := on.during(ctx)
 	defer done()
+	txn := on.db.NewTransaction(false)
+	defer txn.Discard()
 	tables, schema, columns, err := on.targets(req.Table, req.Tables, req.Columns)
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(tables, func(a, b *Table) int { return cmp.Compare(a.Name, b.Name) })
-	txn := on.db.NewTransaction(false)
-	defer txn.Discard()
 	s, err := on.newScan(ctx, txn, &req, yield)
 	if err != nil {
 		return err
