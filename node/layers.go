@@ -14,6 +14,7 @@ import (
 // Owned by Node.Run: only its goroutine calls the methods.
 type layers struct {
 	log    *slog.Logger
+	flush  func() // waits for log; nil: there is nothing to wait for
 	list   []*layer
 	failed chan error // capacity 1: the first part that ended before it was told to
 }
@@ -24,8 +25,8 @@ type layer struct {
 	done chan struct{} // closed once run has returned
 }
 
-func newLayers(log *slog.Logger) *layers {
-	return &layers{log: log, failed: make(chan error, 1)}
+func newLayers(log *slog.Logger, flush func()) *layers {
+	return &layers{log: log, flush: flush, failed: make(chan error, 1)}
 }
 
 // start runs a part until stop, or until it ends by itself, which ends the host.
@@ -35,7 +36,7 @@ func (l *layers) start(name string, run func(context.Context) error) {
 	l.list = append(l.list, part)
 	go func() {
 		defer close(part.done)
-		err := run(ctx)
+		err := l.run(ctx, run)
 		if ctx.Err() != nil && (err == nil || errors.Is(err, context.Canceled)) {
 			return
 		}
@@ -48,6 +49,20 @@ func (l *layers) start(name string, run func(context.Context) error) {
 			l.log.Error("part failed", "part", name, "err", err)
 		}
 	}()
+}
+
+// run runs a part. If it panics, what led there is in the log before the process
+// ends.
+func (l *layers) run(ctx context.Context, part func(context.Context) error) error {
+	returned := false
+	defer func() {
+		if !returned && l.flush != nil {
+			l.flush()
+		}
+	}()
+	err := part(ctx)
+	returned = true
+	return err
 }
 
 // stop stops all parts, the last one first.

@@ -28,6 +28,9 @@ type Config struct {
 	NewCluster bool // found a cluster although the arbitrator is silent (--new-cluster)
 	// Ready is called once this host is a member of a cluster and serves.
 	Ready func()
+	// Flush is called before a panic of a part ends the process: it waits a moment
+	// for what was logged to be written.
+	Flush func()
 }
 
 // Node is one data host. Run starts it.
@@ -62,7 +65,7 @@ type Node struct {
 // Run runs a host until ctx ends, then hands its groups over and stops. It
 // returns early if the host can't start, or if a part fails.
 func Run(ctx context.Context, config Config, log *slog.Logger) error {
-	n := &Node{config: config, log: log, began: time.Now(), parts: newLayers(log), copied: make(chan struct{}), refused: make(chan string, 1)}
+	n := &Node{config: config, log: log, began: time.Now(), parts: newLayers(log, config.Flush), copied: make(chan struct{}), refused: make(chan string, 1)}
 	if err := n.open(); err != nil {
 		n.close()
 		return err

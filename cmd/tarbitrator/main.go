@@ -20,6 +20,8 @@ import (
 	"syscall"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tarbitrator/tarbitrator/internal/logqueue"
 )
 
 // version is set by the linker; otherwise the build's own word counts.
@@ -53,7 +55,7 @@ func run(ctx context.Context, args []string) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(os.Stderr, "tarbitrator: %v\n", err)
+	logqueue.Say(os.Stderr, fmt.Sprintf("tarbitrator: %v", err)) // a full pipe does not hold the end up
 	var code cli.ExitCoder
 	if errors.As(err, &code) {
 		return code.ExitCode()
@@ -87,7 +89,9 @@ func app() *cli.App {
 			if err != nil {
 				return err
 			}
-			return serve(c.Context, conf, logger(c.Bool("debug")))
+			log, flush := openLog(c.Bool("debug"))
+			defer flush()
+			return serve(c.Context, conf, log)
 		},
 		Commands: []*cli.Command{{
 			Name:         "status",
@@ -149,12 +153,17 @@ func parse(c *cli.Context) (config, error) {
 	return conf, nil
 }
 
-func logger(details bool) *slog.Logger {
+// openLog is where messages go: to standard error, which can't hold the
+// arbitrator up. The death of whoever reads it does not end the arbitrator.
+// Whoever ends the process calls flush before.
+func openLog(details bool) (log *slog.Logger, flush func()) {
 	level := slog.LevelInfo
 	if details {
 		level = slog.LevelDebug
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	signal.Ignore(syscall.SIGPIPE)
+	stderr := logqueue.Start(os.Stderr)
+	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), func() { logqueue.Close(stderr) }
 }
 
 // buildVersion is the version that the linker set, or else the revision that

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tarbitrator/tarbitrator/internal/logqueue"
 	"github.com/tarbitrator/tarbitrator/node/query"
 )
 
@@ -58,7 +59,7 @@ func run(ctx context.Context, args []string) int {
 		coded = &exitError{exitFailed, err}
 	}
 	if coded.err != nil {
-		fmt.Fprintln(os.Stderr, "tnode:", coded.err)
+		logqueue.Say(os.Stderr, fmt.Sprintf("tnode: %v", coded.err)) // a full pipe does not hold the end up
 	}
 	return coded.code
 }

@@ -7,12 +7,15 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
 	"github.com/tarbitrator/tarbitrator/internal/conf"
+	"github.com/tarbitrator/tarbitrator/internal/logqueue"
 	"github.com/tarbitrator/tarbitrator/node"
 )
 
@@ -43,11 +46,11 @@ func start(c *cli.Context) error {
 		fmt.Fprint(c.App.Writer, config)
 		return nil
 	}
-	out, err := openLog(config)
+	log, flush, err := openLog(config)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: config.LogLevel()}))
+	defer flush()
 	for _, w := range warnings {
 		log.Warn("configuration", "warning", w.String())
 	}
@@ -58,6 +61,7 @@ func start(c *cli.Context) error {
 				log.Warn("systemd was not told that the host is ready", "err", err)
 			}
 		},
+		Flush: flush,
 	}, log)
 }
 
@@ -90,18 +94,23 @@ func readConfig(path string) (conf.Config, []conf.Warning, error) {
 	return config, warnings, nil
 }
 
-// openLog is where messages go: to standard error and, if the directory of
-// logs can be written, to a file there.
-func openLog(config conf.Config) (io.Writer, error) {
+// openLog is where messages go: to standard error and to a file in the directory
+// of logs. Neither can hold the host up, nor the other one, and the death of
+// whoever reads standard error does not end it. Whoever ends the process calls
+// flush before.
+func openLog(config conf.Config) (log *slog.Logger, flush func(), err error) {
 	if err := os.MkdirAll(config.LogDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make logDir: %w", err)
+		return nil, nil, fmt.Errorf("make logDir: %w", err)
 	}
-	file, err := node.OpenLogFile(filepath.Join(config.LogDir, "tnode.log"))
+	f, err := node.OpenLogFile(filepath.Join(config.LogDir, "tnode.log"))
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, fmt.Errorf("%w: set logDir", err)
+		return nil, nil, fmt.Errorf("%w: set logDir", err)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return io.MultiWriter(os.Stderr, file), nil
+	signal.Ignore(syscall.SIGPIPE)
+	stderr, file := logqueue.Start(os.Stderr), logqueue.Start(f)
+	handler := slog.NewTextHandler(io.MultiWriter(stderr, file), &slog.HandlerOptions{Level: config.LogLevel()})
+	return slog.New(handler), func() { logqueue.Close(stderr, file) }, nil
 }

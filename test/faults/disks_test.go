@@ -2,6 +2,8 @@ package faults
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +117,33 @@ func TestDiskHangs(t *testing.T) {
 		if t.Failed() {
 			t.Fatalf("after the disk of %s hung", name)
 		}
+	}
+}
+
+// TestLogsOnHungDisk: the directory of logs lies on the disk that hangs. The
+// master can't write down that it does, and goes on all the same: it asks the
+// other host to take over, follows it, and answers those who ask. What it could
+// not write down it writes when the disk works again.
+func TestLogsOnHungDisk(t *testing.T) {
+	n := newTown(t, rig.Options{Disks: true, LogsOnDisk: true})
+	master, other := n.roles()
+	n.must(n.HangDisk(master))
+	n.write(other, master)
+	n.await("the host with the hung disk says that the other one leads", func() bool {
+		leader, ok := n.leader(master)
+		return ok && leader == other
+	})
+	n.await("the change of master is explained", func() bool {
+		causes := n.column(n.on(other), "SHOW FAILOVERS", "cause")
+		return len(causes) > 0 && causes[0] == "disk hung"
+	})
+	n.must(n.UnhangDisk(master))
+	n.intact()
+	for _, line := range []string{"disk hangs", "disk answers again"} {
+		n.await("the log of the host says: "+line, func() bool {
+			log, err := os.ReadFile(filepath.Join(n.LogDir(master), "tnode.log"))
+			return err == nil && strings.Contains(string(log), line)
+		})
 	}
 }
 

@@ -16,7 +16,7 @@ const module = "github.com/tarbitrator/tarbitrator/"
 // everything below it; packages of one such family may import each other.
 var floors = [][]string{
 	{"internal/id", "internal/hlc", "internal/conf", "internal/sql", "internal/alarm", "balance", "client"},
-	{"internal/checkfile", "vnode/repeat"},
+	{"internal/checkfile", "internal/logqueue", "vnode/repeat"},
 	{"internal/wal/...", "internal/membership", "consensus/peer"},
 	{"consensus", "arbitrator"},
 	{"mnode", "vnode"},

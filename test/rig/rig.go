@@ -24,18 +24,20 @@ var Everybody = []string{A, B, Arbitrator}
 // Rig is one cluster. Its methods are called by one goroutine; EndPoint, Client
 // and Log by any.
 type Rig struct {
-	dir, bin string
-	config   []string
-	net      *network
-	procs    map[string]*process
-	disks    map[string]*disk
+	dir, bin   string
+	logsOnDisk bool
+	config     []string
+	net        *network
+	procs      map[string]*process
+	disks      map[string]*disk
 }
 
 // Options says what a rig needs beside processes in namespaces.
 type Options struct {
-	Bin    string   // directory of tnode and tarbitrator
-	Disks  bool     // every machine gets a file system of its own, which can hang, fill up and break
-	Config []string // more lines for the configuration of both data hosts
+	Bin        string   // directory of tnode and tarbitrator
+	Disks      bool     // every machine gets a file system of its own, which can hang, fill up and break
+	LogsOnDisk bool     // logDir lies on that file system too, beside the data
+	Config     []string // more lines for the configuration of both data hosts
 }
 
 // made counts the rigs of this process: each has addresses of its own.
@@ -55,7 +57,7 @@ func New(dir string, o Options) (*Rig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find binaries: %w", err)
 	}
-	r := &Rig{dir: dir, bin: bin, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
+	r := &Rig{dir: dir, bin: bin, logsOnDisk: o.LogsOnDisk, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
 	number := int(made.Add(1))
 	if number > maxRigs {
 		return nil, fmt.Errorf("a process makes at most %d rigs", maxRigs)
@@ -86,7 +88,7 @@ func (r *Rig) layOut(name string, ownDisk bool) error {
 	}
 	lines := append([]string{
 		"firstEp " + r.PeerEndPoint(A), "secondEp " + r.PeerEndPoint(B), "fqdn " + r.net.address(name),
-		"dataDir " + filepath.Join(r.data(name), dataName), "logDir " + filepath.Join(r.dir, "log-"+name),
+		"dataDir " + filepath.Join(r.data(name), dataName), "logDir " + r.LogDir(name),
 		"arbitrator " + r.net.address(Arbitrator) + ":6042",
 	}, r.config...)
 	if err := os.WriteFile(r.conf(name), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
@@ -100,6 +102,14 @@ func (r *Rig) layOut(name string, ownDisk bool) error {
 const dataName = "data"
 
 func (r *Rig) data(name string) string { return filepath.Join(r.dir, name) }
+
+// LogDir is a data host's logDir.
+func (r *Rig) LogDir(name string) string {
+	if r.logsOnDisk {
+		return filepath.Join(r.data(name), "log")
+	}
+	return filepath.Join(r.dir, "log-"+name)
+}
 
 func (r *Rig) conf(name string) string { return filepath.Join(r.dir, name+".cfg") }
 
