@@ -93,7 +93,7 @@ func machines(o host.Overview) []client.Machine {
 	}
 	if a := o.Arbitrator; a != nil {
 		m := client.Machine{Name: "arbitrator", EndPoint: a.EndPoint, State: a.Status, Stops: stops[0], SeenSeconds: a.Seen.Seconds()}
-		if a.Copy {
+		if a.Reason != "-" {
 			m.Reason = a.Reason
 		}
 		list = append(list, m)

@@ -245,6 +245,8 @@ func dnodeRow(d mnode.Dnode, k known) DnodeRow {
 	return row
 }
 
+// arbitratorRow shows the arbitrator. One that nobody needs is not connected to
+// (A39), and says so instead of looking lost.
 func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
 	arb := v.Arbitrator
 	if arb.EndPoint == "" {
@@ -269,6 +271,8 @@ func (h *Host) arbitratorRow(now time.Time, v *mnode.View) *DnodeRow {
 		row.Copy, row.Reason = true, "old copy: stop it, empty its directory, start it"
 	case row.Seen >= 0 && row.Seen <= 3*h.cfg.Interval:
 		row.Status = "ready"
+	case !v.NeedsArbitrator():
+		row.Reason = "not asked: no group has an even number of replicas"
 	}
 	return row
 }
