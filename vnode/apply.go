@@ -85,16 +85,24 @@ func (v *Vnode) Apply(entries []consensus.Entry) ([]any, error) {
 	return results, nil
 }
 
-// transactionBytes is what one transaction takes. Badger takes a sixth more,
-// which is enough for the position and the ids that are forgotten.
-const transactionBytes = 2 << 20
+const (
+	// transactionBytes is what one transaction takes. Badger takes a sixth more,
+	// which is enough for the position and the ids that are forgotten.
+	transactionBytes = 2 << 20
+	// leastRecordBytes is the least that an entry spends on a record that it
+	// writes: a block of one value has four bytes and a length.
+	leastRecordBytes = 5
+)
 
 // makeRoom commits what there is, if an entry may not fit beside it: so that a
 // view of the store shows entries wholly or not at all. What an entry writes is
 // at most twice as long as itself; the longest, which is about long blocks, is
-// alone in its transaction and hardly longer than itself.
+// alone in its transaction and hardly longer than itself. (Badger bounds the
+// records of a transaction, too. Only one statement about more than some 25,000
+// tables exceeds that alone.)
 func (a *applier) makeRoom(entryBytes int) error {
-	if a.b.bytes == 0 || a.b.bytes+2*entryBytes <= transactionBytes {
+	most := int(a.b.db.MaxBatchCount()) - forgetAtOnce - 2
+	if a.b.records == 0 || a.b.bytes+2*entryBytes <= transactionBytes && a.b.records+entryBytes/leastRecordBytes <= most {
 		return nil
 	}
 	if err := a.commit(); err != nil {

@@ -3,6 +3,11 @@ package vnode
 import (
 	"testing"
 
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/tarbitrator/tarbitrator/consensus"
+	"github.com/tarbitrator/tarbitrator/internal/hlc"
+	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
 )
 
@@ -42,5 +47,57 @@ func TestReadBesideAlter(t *testing.T) {
 				t.Errorf("got %d rows, %v; want the one that was there", rows, err)
 			}
 		})
+	}
+}
+
+// TestEntriesAreWhole applies far more small statements at once than go into one
+// transaction of the store: each entry is in one of them, so that no view shows
+// a part of it.
+func TestEntriesAreWhole(t *testing.T) {
+	const each, last = 700, 60
+	v := openTest(t, testConfig(t.TempDir()), nil)
+	op := CreateTable{Name: "x", Columns: tableColumns(sensorColumns...)}
+	table := objectID(1) << positionBits
+	entries := make([]consensus.Entry, 0, last)
+	for index := id.Index(1); index <= last; index++ {
+		h := entryHead{first: hlc.At(testNow) + hlc.Stamp(index)<<stampShift, origin: testCluster, count: each}
+		if index == 1 {
+			h.count = 1
+		}
+		data := appendEntryHead(nil, h)
+		for i := range h.count {
+			if index == 1 {
+				data = appendStatement(data, op.kind(), StatementID{}, appendOp(nil, op))
+				continue
+			}
+			rows := numbers(float64(index)*each+float64(i), 1, 1)
+			body := appendInsertTable([]byte{1}, &insertTable{id: table, blocks: 1})
+			data = appendStatement(data, opInsert, StatementID{}, appendBytes(body, new(encoder).appendBlock(nil, rows, 0, 1, 1, nil)))
+		}
+		entries = append(entries, consensus.Entry{Index: index, Term: 1, Data: data})
+	}
+	if _, err := v.Apply(entries); err != nil {
+		t.Fatal(err)
+	}
+	txn := v.current.Load().db.NewTransaction(false)
+	defer txn.Discard()
+	it := txn.NewIterator(badger.IteratorOptions{Prefix: []byte{keyBlock}})
+	defer it.Close()
+	blocks, commits := 0, map[id.Index]uint64{}
+	for it.Rewind(); it.Valid(); it.Next() {
+		key, err := parseBlockKey(it.Item().Key(), testCluster)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index := id.Index((key.version.stamp - hlc.At(testNow)) >> stampShift)
+		commit := it.Item().Version()
+		if was, ok := commits[index]; ok && was != commit {
+			t.Fatalf("entry %d was committed in parts", index)
+		}
+		commits[index] = commit
+		blocks++
+	}
+	if blocks != each*(last-1) {
+		t.Errorf("got %d blocks, want %d", blocks, each*(last-1))
 	}
 }

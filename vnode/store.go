@@ -156,10 +156,12 @@ func syncFile(path string) error {
 // goes to the next. A crash between two of them leaves a part, which is no harm
 // to what is idempotent.
 type batch struct {
-	db    *badger.DB
-	txn   *badger.Txn
-	keys  []byte // memory of keys, until the commit
-	bytes int    // of all keys and values
+	db   *badger.DB
+	txn  *badger.Txn
+	keys []byte // memory of keys, until the commit
+	// What was set and deleted since the batch was made:
+	records int
+	bytes   int // of keys and values
 }
 
 func newBatch(db *badger.DB) *batch { return &batch{db: db, txn: db.NewTransaction(true)} }
@@ -178,11 +180,13 @@ func (b *batch) key() []byte {
 // set puts a value. key and value must not change until the commit.
 func (b *batch) set(key, value []byte) error {
 	b.bytes += len(key) + len(value)
+	b.records++
 	return b.retry(func() error { return b.txn.Set(key, value) })
 }
 
 func (b *batch) delete(key []byte) error {
 	b.bytes += len(key)
+	b.records++
 	return b.retry(func() error { return b.txn.Delete(key) })
 }
 
