@@ -240,6 +240,7 @@ func (n *Node) newDoors() error {
 	}
 	doors := api.DefaultConfig()
 	doors.Addr = c.Listen(c.HTTPPort)
+	doors.MaxConnections = clients(doors.MaxConnections, n.log)
 	if n.server, err = api.New(doors, n.log); err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 // Config holds the limits of the HTTP server. Fixed after New.
 type Config struct {
 	Addr           string        // where to listen; host:port
-	MaxConnections int           // more are refused with 503; default 10,000
+	MaxConnections int           // for one more, one that waits makes room; default 10,000
 	MaxBodyBytes   int64         // of one request, also after decompression; default 1 MiB and 64 KiB
 	MaxQueuedBytes int64         // of all bodies in hand; more is refused with 503; default 256 MiB
 	HeaderTimeout  time.Duration // for the head of a request; default 10 s
@@ -54,13 +54,16 @@ type Server struct {
 	log    *slog.Logger
 	http   *http.Server
 
-	gate     func(context.Context) error // fixed before Run
+	ready    func(context.Context) error // fixed before Run
 	exact    map[string]http.Handler     // fixed before Run
 	prefixes []route                     // fixed before Run; first match wins
 
-	connections atomic.Int64
+	crowd       *crowd
 	queuedBytes atomic.Int64
 }
+
+// connKey finds the connection of a request in its context.
+type connKey struct{}
 
 type route struct {
 	prefix  string
@@ -72,7 +75,7 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 	if err := config.Check(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: log, exact: map[string]http.Handler{}}
+	s := &Server{config: config, log: log, exact: map[string]http.Handler{}, crowd: newCrowd(config.MaxConnections)}
 	s.http = &http.Server{
 		Handler:           s,
 		ReadHeaderTimeout: config.HeaderTimeout,
@@ -80,7 +83,12 @@ func New(config Config, log *slog.Logger) (*Server, error) {
 		IdleTimeout:       config.IdleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		ConnState:         s.count,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if state == http.StateClosed || state == http.StateHijacked {
+				s.crowd.leave(c)
+			}
+		},
 	}
 	return s, nil
 }
@@ -98,7 +106,7 @@ func (s *Server) Handle(path string, h http.Handler) {
 // Gate closes all doors but /metrics while ready returns an error, which
 // clients get to read: they come back, or go to another host. It may wait for
 // something until its context ends.
-func (s *Server) Gate(ready func(context.Context) error) { s.gate = ready }
+func (s *Server) Gate(ready func(context.Context) error) { s.ready = ready }
 
 // Listen opens the port. It is apart from Run so that a host can say that the
 // port is taken before it joins anything.
@@ -120,7 +128,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	s.http.BaseContext = func(net.Listener) context.Context { return requests }
 
 	served := make(chan error, 1)
-	go func() { served <- s.http.Serve(l) }()
+	go func() { served <- s.http.Serve(gate{l, s.crowd}) }()
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve HTTP: %w", err)
@@ -138,27 +146,16 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-func (s *Server) count(_ net.Conn, state http.ConnState) {
-	switch state {
-	case http.StateNew:
-		s.connections.Add(1)
-	case http.StateClosed, http.StateHijacked:
-		s.connections.Add(-1)
-	}
-}
-
 // Connections is the number of open connections.
-func (s *Server) Connections() int { return int(s.connections.Load()) }
+func (s *Server) Connections() int { return s.crowd.size() }
 
 // ServeHTTP finds the door for a path.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.Connections() > s.config.MaxConnections {
-		w.Header().Set("Connection", "close")
-		w.Header().Set("Retry-After", "1")
-		http.Error(w, "too many connections", http.StatusServiceUnavailable)
-		return
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		s.crowd.works(c)
+		defer s.crowd.waits(c) // what is left of an unread body is not worth the place
 	}
-	if s.gate != nil && r.URL.Path != "/metrics" && !s.admit(w, r) {
+	if s.ready != nil && r.URL.Path != "/metrics" && !s.admit(w, r) {
 		return
 	}
 	if h, ok := s.exact[r.URL.Path]; ok {
@@ -183,7 +180,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 		cancel()
 		ctx = now
 	}
-	err := s.gate(ctx)
+	err := s.ready(ctx)
 	if err == nil {
 		return true
 	}
