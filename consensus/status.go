@@ -17,10 +17,39 @@ func (m *Machine) Status() []Status {
 	return list
 }
 
+// View is what is quickly said about one group: a part of its Status.
+type View struct {
+	Term   id.Term
+	Leader id.UUID // zero: none known
+	Feed   string  // as in Status
+	Formed bool
+}
+
+// View returns one group as this host sees it, and whether it is here.
+func (m *Machine) View(gid id.Group) (View, bool) {
+	g := m.groups[gid]
+	if g == nil {
+		return View{}, false
+	}
+	return g.view(), true
+}
+
+func (g *group) view() View {
+	v := View{Term: g.term, Formed: g.formed}
+	if g.node != nil {
+		v.Leader = g.members[g.leader].UUID
+	}
+	if g.leading() && len(g.feeders) > 0 {
+		v.Feed = g.feed.state.String()
+	}
+	return v
+}
+
 func (m *Machine) status(g *group) Status {
+	v := g.view()
 	s := Status{
-		Group: g.id, Self: g.self, Term: g.term, Applied: g.appliedIndex,
-		Faulty: g.fault, Formed: g.formed,
+		Group: g.id, Self: g.self, Term: v.Term, Leader: v.Leader, Feed: v.Feed, Formed: v.Formed,
+		Applied: g.appliedIndex, Faulty: g.fault,
 	}
 	if g.log != nil {
 		s.Last = g.log.last.Index
@@ -29,18 +58,15 @@ func (m *Machine) status(g *group) Status {
 		return s
 	}
 	s.Commit = g.commit()
-	s.Leader = g.members[g.leader].UUID
 	s.Role = g.roleOf(m, g.self)
 	if g.leading() {
 		s.Mode = m.mode(g)
-		if len(g.feeders) > 0 {
-			s.Feed = g.feed.state.String()
-		}
 		for _, f := range g.feeders { // two while one replaces another
 			s.Refusal = max(s.Refusal, f.refusal)
 			s.Unanswered = max(s.Unanswered, f.unanswered(m.now))
 		}
 	}
+	s.Members = make([]MemberStatus, 0, len(g.members))
 	for _, mem := range g.members {
 		s.Members = append(s.Members, MemberStatus{Member: mem, Role: g.roleOf(m, mem.Replica), Match: g.match(mem.Replica)})
 	}

@@ -359,7 +359,7 @@ func (w *world) bear(gid id.Group) {
 		formed = true
 		all := true
 		for _, h := range w.hosts {
-			s, there := h.status(gid)
+			s, there := h.view(gid)
 			if h.up && there && !s.Formed {
 				w.after(w.between(0, 200*ms), func() { h.post(consensus.Form{Group: gid}) })
 			}

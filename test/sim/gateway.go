@@ -79,7 +79,7 @@ func (c *client) broken() bool {
 	if c.target == nil || c.w.now-c.since > tryPatience {
 		return true
 	}
-	if s, ok := c.gateway.status(c.group.id); ok && s.Term != c.term {
+	if s, ok := c.gateway.view(c.group.id); ok && s.Term != c.term {
 		return true
 	}
 	return c.target != c.gateway && c.w.net.path(&c.gateway.box, &c.target.box).conn != c.conn
@@ -90,7 +90,7 @@ func (c *client) send() {
 	w, h := c.w, c.gateway
 	c.try++
 	c.target, c.since, c.term = nil, w.now, 0
-	s, _ := h.status(c.group.id)
+	s, _ := h.view(c.group.id)
 	c.term = s.Term
 	if s.Leader.IsZero() || s.Leader == h.uuid {
 		c.target = w.hosts[w.pick(len(w.hosts))]

@@ -200,7 +200,7 @@ func (h *host) reported(e consensus.Report) {
 	case e.What == "group is faulty":
 		h.w.faulty(h, e)
 	case e.What == "feed changed" && r != nil:
-		s, _ := h.status(e.Group)
+		s, _ := h.view(e.Group)
 		if r.wasShutIn == s.Term && s.Feed == feedOpen {
 			r.group.openings[s.Term]++
 		}

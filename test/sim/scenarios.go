@@ -267,9 +267,9 @@ func lateFrame(w *world) {
 	w.until(2*sec, func() bool { return !l.machineLeads(1) })
 	w.net.healBoth(&l.box, &a.box)
 	w.until(2*sec, func() bool { return l.machineLeads(1) })
-	was, _ := f.status(1)
+	was, _ := f.view(1)
 	w.net.healAll()
-	w.closely(sec, func() bool { s, _ := f.status(1); return s.Term > was.Term })
+	w.closely(sec, func() bool { s, _ := f.view(1); return s.Term > was.Term })
 	offered := w.copiesOffered
 	late()
 	w.wantService(2 * sec)

@@ -150,7 +150,7 @@ func slowNewcomer(w *world) {
 
 // machineLeads reports whether h leads a group in Raft, ready or not.
 func (h *host) machineLeads(gid id.Group) bool {
-	s, _ := h.status(gid)
+	s, _ := h.view(gid)
 	return s.Feed != ""
 }
 

@@ -76,7 +76,7 @@ func (g *group) admit(h *host, r id.Replica) []func() bool {
 		if l == nil {
 			return false
 		}
-		s, _ := l.status(g.id)
+		s := l.status(g.id)
 		return slices.ContainsFunc(s.Members, func(m consensus.MemberStatus) bool {
 			return m.Replica == r && m.Match+50 >= s.Commit
 		})

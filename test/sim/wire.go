@@ -193,7 +193,7 @@ func (h *host) responsive(g *group, m id.Replica) bool {
 	return ok && a.term == g.newest && h.w.now-a.at < h.w.conf.SilentAfter-10*time.Millisecond
 }
 
-// The words of Status.Feed.
+// The words of View.Feed.
 const (
 	feedShut = "shut"
 	feedOpen = "open"
@@ -201,20 +201,26 @@ const (
 
 // feed returns the state of a group's feed as its leader reports it.
 func (g *group) feed(h *host) string {
-	s, _ := h.status(g.id)
+	s, _ := h.view(g.id)
 	return s.Feed
 }
 
-func (h *host) status(g id.Group) (consensus.Status, bool) {
+func (h *host) view(g id.Group) (consensus.View, bool) {
 	if h.machine == nil {
-		return consensus.Status{}, false
+		return consensus.View{}, false
 	}
-	for _, s := range h.machine.Status() {
-		if s.Group == g {
-			return s, true
+	return h.machine.View(g)
+}
+
+func (h *host) status(g id.Group) consensus.Status {
+	if h.machine != nil {
+		for _, s := range h.machine.Status() {
+			if s.Group == g {
+				return s
+			}
 		}
 	}
-	return consensus.Status{}, false
+	return consensus.Status{}
 }
 
 // looked is called after each step of a host.
