@@ -161,23 +161,22 @@ type checkpoint struct {
 	carried  localIndex // what stands in the segment itself
 }
 
-// readCheckpoint reads the start of s. The scanner stands behind what was
-// good.
-func readCheckpoint(s *segment) (*checkpoint, *scanner, error) {
+// readCheckpoint reads the start of a segment. The scanner stands behind what
+// was good.
+func readCheckpoint(sc *scanner) (*checkpoint, error) {
 	point := &checkpoint{}
-	sc := newScanner(s, s.size)
 	for {
 		rec, p, err := sc.next()
 		if err != nil {
-			return nil, sc, err
+			return nil, err
 		}
 		if err := point.note(rec, p); err != nil {
 			sc.off = p.off
-			return nil, sc, err
+			return nil, err
 		}
 		if rec.kind == kindReady {
 			point.end = sc.off
-			return point, sc, nil
+			return point, nil
 		}
 	}
 }

@@ -51,7 +51,17 @@ type recovery struct {
 	newest *segment    // nil: there is no log yet
 	point  *checkpoint // of newest
 	sure   int64       // newest is known to be durable up to here
+	window []byte      // of a scanner that is done, for the next
 }
+
+// scan returns a scanner of s; done takes it back.
+func (r *recovery) scan(s *segment, limit int64) *scanner {
+	sc := newScanner(s, limit)
+	sc.buf, r.window = r.window[:0], nil
+	return sc
+}
+
+func (r *recovery) done(sc *scanner) { r.window = sc.buf }
 
 func (r *recovery) run() error {
 	segments, err := r.openSegments()
@@ -147,29 +157,43 @@ func (r *recovery) readHeader(s *segment) (logID, number uint64, err error) {
 func (r *recovery) findNewest(segments []*segment) error {
 	for i := len(segments) - 1; i >= 0; i-- {
 		s := segments[i]
-		point, sc, err := readCheckpoint(s)
+		sc := r.scan(s, s.size)
+		point, err := readCheckpoint(sc)
 		switch {
-		case sc.err != nil:
-			return sc.err
 		case err == nil:
 			r.newest, r.point = s, point
 			r.removeRest(s)
+		case sc.err == nil:
+			err = r.checkBegun(sc, segments[:i], err)
+		}
+		r.done(sc)
+		if err != nil || r.newest != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkBegun tells a segment that was never used, or begun and not synced, from
+// one with a damaged checkpoint. sc has stopped in it for a reason; below are
+// the segments before it.
+func (r *recovery) checkBegun(sc *scanner, below []*segment, reason error) error {
+	if n := len(below); n > 0 {
+		// Only the first without a checkpoint can have been in use.
+		before := r.scan(below[n-1], below[n-1].size)
+		_, err := readCheckpoint(before)
+		r.done(before)
+		if err != nil && before.err == nil {
 			return nil
 		}
-		at := sc.off
-		if i > 0 {
-			// Only the first of these can have been in use.
-			if _, below, err := readCheckpoint(segments[i-1]); err != nil && below.err == nil {
-				continue
-			}
-		}
-		_, found := sc.findCommit(func(m commitMark) bool { return m.durable >= m.first })
-		if sc.err != nil {
-			return sc.err
-		}
-		if found {
-			return &DamageError{Path: r.fs.Path(s.name()), Offset: at, Reason: err.Error()}
-		}
+	}
+	at := sc.off
+	_, found := sc.findCommit(func(m commitMark) bool { return m.durable >= m.first })
+	if sc.err != nil {
+		return sc.err
+	}
+	if found {
+		return &DamageError{Path: r.fs.Path(sc.seg.name()), Offset: at, Reason: reason.Error()}
 	}
 	return nil
 }
@@ -239,7 +263,8 @@ func (r *recovery) loadOlder(want segmentEnd) (*segment, *localIndex, error) {
 		return nil, nil, &DamageError{Path: path, Offset: s.size, Reason: fmt.Sprintf("the file ends here, not at %d", want.end)}
 	}
 	local := &localIndex{}
-	sc := newScanner(s, want.end)
+	sc := r.scan(s, want.end)
+	defer r.done(sc)
 	for sc.off < want.end {
 		rec, p, err := sc.next()
 		if err == nil {
@@ -261,7 +286,8 @@ func (r *recovery) loadOlder(want segmentEnd) (*segment, *localIndex, error) {
 // durable.
 func (r *recovery) replay() (uint64, error) {
 	s := r.newest
-	sc := newScanner(s, s.size)
+	sc := r.scan(s, s.size)
+	defer r.done(sc)
 	sc.off, sc.base = r.point.end, r.point.end
 	seq := r.point.ready.first
 	var ends []int64 // of the batches, from ready.first on

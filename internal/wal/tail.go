@@ -3,7 +3,8 @@ package wal
 import "fmt"
 
 // slabBytes is the usual capacity of a slab: large enough that few records
-// begin a new one, small enough that an idle log holds little memory.
+// begin a new one, small enough that an idle log holds little memory. Where
+// segments are shorter, one of them is enough.
 const slabBytes = 256 << 10
 
 // slab is a stretch of a segment in memory. Bytes below len(buf) never change,
@@ -53,7 +54,7 @@ func (l *Log) takeLocked(size int) ([]byte, place) {
 		s = t.slabs[n-1]
 	}
 	if s == nil || s.seg != a || cap(s.buf)-len(s.buf) < size {
-		s = &slab{seg: a, off: a.end, buf: make([]byte, 0, max(slabBytes, size))}
+		s = &slab{seg: a, off: a.end, buf: make([]byte, 0, max(min(slabBytes, int(l.opt.SegmentBytes)), size))}
 		t.slabs = append(t.slabs, s)
 	}
 	n := len(s.buf)

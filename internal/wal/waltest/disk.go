@@ -48,12 +48,26 @@ type inode struct {
 	now    []byte
 	sure   []byte
 	writes []write // since the last sync, in order
+	data   []byte  // of writes, one behind the other
 }
 
 type write struct {
-	off  int64
-	data []byte
+	off   int64
+	bytes int
 }
+
+// each calls do with the offset and the bytes of every write since the last sync,
+// then forgets them.
+func (f *inode) each(do func(off int64, data []byte)) {
+	rest := f.data
+	for _, w := range f.writes {
+		do(w.off, rest[:w.bytes])
+		rest = rest[w.bytes:]
+	}
+	f.forget()
+}
+
+func (f *inode) forget() { f.writes, f.data = f.writes[:0], f.data[:0] }
 
 // nameChange is a change of the directory that is not durable yet.
 type nameChange struct {
@@ -169,7 +183,9 @@ func (d *Disk) Clone(seed uint64) *Disk {
 	copies := make(map[*inode]*inode)
 	clone := func(f *inode) *inode {
 		if f != nil && copies[f] == nil {
-			copies[f] = &inode{now: slices.Clone(f.now), sure: slices.Clone(f.sure), writes: slices.Clone(f.writes)}
+			copies[f] = &inode{
+				now: slices.Clone(f.now), sure: slices.Clone(f.sure), writes: slices.Clone(f.writes), data: slices.Clone(f.data),
+			}
 		}
 		return copies[f]
 	}
@@ -214,22 +230,21 @@ func (d *Disk) loseLocked() {
 
 // lose keeps those sectors of the unsynced writes that keep tells it to.
 func (f *inode) lose(keep func() bool) {
-	for _, w := range f.writes {
-		end := w.off + int64(len(w.data))
+	f.each(func(off int64, data []byte) {
+		end := off + int64(len(data))
 		if end > int64(len(f.sure)) && keep() {
 			f.sure = extend(f.sure, end) // the length is newer than the data
 		}
-		for at := w.off; at < end; {
+		for at := off; at < end; {
 			next := min(end, (at/sectorBytes+1)*sectorBytes)
 			if keep() {
 				f.sure = extend(f.sure, next)
-				copy(f.sure[at:next], w.data[at-w.off:])
+				copy(f.sure[at:next], data[at-off:])
 			}
 			at = next
 		}
-	}
-	f.writes = nil
-	f.now = slices.Clone(f.sure)
+	})
+	f.now = append(f.now[:0], f.sure...)
 }
 
 func extend(b []byte, n int64) []byte {
@@ -462,7 +477,8 @@ func (f *inode) write(b []byte, off int64) {
 	}
 	f.now = extend(f.now, off+int64(len(b)))
 	copy(f.now[off:], b)
-	f.writes = append(f.writes, write{off: off, data: slices.Clone(b)})
+	f.writes = append(f.writes, write{off: off, bytes: len(b)})
+	f.data = append(f.data, b...)
 }
 
 // Sync implements wal.File.
@@ -475,14 +491,14 @@ func (h *handle) Sync() error {
 	}
 	if d.failSyncs > 0 {
 		d.failSyncs--
-		h.file.writes = nil // they are seen until the power fails, and never reach the disk
+		h.file.forget() // they are seen until the power fails, and never reach the disk
 		return fmt.Errorf("sync %s: %w", h.name, syscall.EIO)
 	}
-	for _, w := range h.file.writes {
-		h.file.sure = extend(h.file.sure, w.off+int64(len(w.data)))
-		copy(h.file.sure[w.off:], w.data)
-	}
-	h.file.writes = nil
+	f := h.file
+	f.each(func(off int64, data []byte) {
+		f.sure = extend(f.sure, off+int64(len(data)))
+		copy(f.sure[off:], data)
+	})
 	return nil
 }
 
