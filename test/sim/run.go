@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -126,8 +127,15 @@ func runOne(o options) (err error) {
 	return nil
 }
 
+// heapBytes is what a process may use before it collects garbage. A seed leaves
+// tens of megabytes behind, and a few of those alive while it runs: collecting
+// whenever the heap has doubled, as is usual, marks them over and over.
+const heapBytes = 128 << 20
+
 // runRange runs seeds in this process.
 func runRange(o options) error {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(heapBytes)
 	start, failed := time.Now(), 0
 	var n uint64
 	var acks, reads, copied int
