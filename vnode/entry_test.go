@@ -68,7 +68,7 @@ func TestStoreGolden(t *testing.T) {
 	o = object{created: 1 << 60, name: "t", schema: schema}
 	compareGolden(t, "table", appendTable(nil, newTable(4<<positionBits, &o, nil)))
 	compareGolden(t, "grave", (&grave{id: 5, name: "c", under: 3, dropped: 9 << positionBits}).append(nil))
-	compareGolden(t, "position", position{7, 1 << 60, 3}.append(nil))
+	compareGolden(t, "position", position{7, 1 << 60, 3, 1 << 59}.append(nil))
 	var ids []byte
 	ids = appendRemembered(ids, StatementID{}, StatementID{5, 100}, remembered{pos: 7 << positionBits, rows: 1})
 	ids = appendRemembered(ids, StatementID{5, 100}, StatementID{5, 99}, remembered{pos: 7<<positionBits | 2, fault: faultNoTable, extra: true})

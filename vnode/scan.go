@@ -123,7 +123,7 @@ func (s *state) visible(txn *badger.Txn, r Range) (Range, error) {
 		return r, err
 	}
 	r = r.whole()
-	r.From = max(r.From, s.cfg.oldest(p.stamp))
+	r.From = max(r.From, s.cfg.oldest(p.aged))
 	return r, nil
 }
 

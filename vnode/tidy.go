@@ -312,7 +312,7 @@ func (y *tidy) remove(keys [][]byte) error {
 // expire removes blocks that lie wholly before what is kept, once in a
 // hundredth of the time that things are kept.
 func (y *tidy) expire(ctx context.Context) error {
-	oldest := y.state.cfg.oldest(y.state.position().stamp)
+	oldest := y.state.cfg.oldest(y.state.position().aged)
 	step := int64(y.state.cfg.Keep/y.state.cfg.Precision.Unit()) / 100
 	if oldest < y.expired+step && y.expired != 0 {
 		return nil

@@ -247,8 +247,9 @@ func (v *Vnode) Drop() error {
 	return errors.Join(v.Close(), os.RemoveAll(v.cfg.Dir))
 }
 
-// oldest is the smallest timestamp that is kept at a moment of the log. Rows
-// before it do not exist, whether or not they are still in the store.
+// oldest is the smallest timestamp that is kept at a moment of the log
+// (position.aged). Rows before it do not exist, whether or not they are still in
+// the store.
 func (c *Config) oldest(at hlc.Stamp) int64 {
 	return c.Precision.Of(at.Time().Add(-c.Keep))
 }

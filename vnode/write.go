@@ -393,9 +393,14 @@ var latest = [...]int64{
 	sql.Nanosecond:  math.MaxInt64 - int64(24*time.Hour), // the year 2262
 }
 
-// checkTimes refuses rows that are older than what is kept, or far too new.
+// checkTimes refuses rows that are older than what is kept, or far too new. What
+// is kept is asked of this host's clock, and of the log: what it takes for too old
+// nobody would ever see.
 func (v *Vnode) checkTimes(times []int64) error {
 	oldest := v.cfg.Precision.Of(v.now().Add(-v.cfg.Keep))
+	if aged := v.position().aged; aged > 0 {
+		oldest = max(oldest, v.cfg.oldest(aged))
+	}
 	if first, last := times[0], times[len(times)-1]; first < oldest || last > latest[v.cfg.Precision] {
 		return fmt.Errorf("%w: %d to %d, kept are %d to %d", ErrOutOfRange, first, last, oldest, latest[v.cfg.Precision])
 	}
