@@ -109,6 +109,12 @@ func (p *process) start() *process {
 		p.t.Fatal(err)
 	}
 	defer out.Close()
+	return p.startWith(out)
+}
+
+// startWith starts a process that prints to out.
+func (p *process) startWith(out *os.File) *process {
+	p.t.Helper()
 	p.cmd = exec.Command(filepath.Join(bin, p.name), p.args...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	if err := p.cmd.Start(); err != nil {
@@ -224,7 +230,14 @@ func pair(t *testing.T) (arb, a, b *process, c *client.Client) {
 	arb = newArbitrator(t).start()
 	a = newHost(t, "", arb.peer).start()
 	b = newHost(t, a.peer, arb.peer).start()
-	c = dial(t, a, b)
+	return arb, a, b, joined(t, a, b)
+}
+
+// joined makes a cluster of two hosts that have started, and waits until all
+// three vote.
+func joined(t *testing.T, a, b *process) *client.Client {
+	t.Helper()
+	c := dial(t, a, b)
 	await(t, "the first host serves", func() bool { return c.Ping(context.Background(), a.http) == nil })
 	query(t, c, "CREATE DNODE '"+b.peer+"'")
 	await(t, "the second host joins", func() bool {
@@ -232,7 +245,7 @@ func pair(t *testing.T) (arb, a, b *process, c *client.Client) {
 		return err == nil && len(mnodes.Data) == 2 && only(t, c, "SHOW MNODES", "role", "master", "slave") &&
 			only(t, c, "SHOW DNODES", "status", "ready") && c.Ping(context.Background(), b.http) == nil
 	})
-	return arb, a, b, c
+	return c
 }
 
 // tool runs tnode to its end.
