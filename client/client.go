@@ -26,7 +26,7 @@ type Config struct {
 	User        string        // default root
 	Password    string        // default taosdata
 	Database    string        // for tables named without one; default none
-	TryTimeout  time.Duration // for one host to answer; default 2 s
+	TryTimeout  time.Duration // for one host to answer what is Repeatable, at first; default 2 s
 	Timeout     time.Duration // for a statement, all tries together; default 30 s
 	Unreachable time.Duration // to go on while no host can be connected to; default 30 s
 	Connections int           // kept open to each host; default 64
@@ -96,55 +96,33 @@ func (c *Client) Exec(ctx context.Context, statement string) (int64, error) {
 // Query runs any statement and returns its whole answer.
 //
 // It goes to the next host when one does not answer in time, refuses the
-// connection or says that it has no master. A SELECT, SHOW, DESCRIBE or INSERT
-// is also repeated when it may have run already: writing a row again replaces
-// it by itself, provided that its timestamp stands in the statement (not NOW).
-// Anything else ends with ErrUnknownOutcome then.
+// connection or says that it has no master. What is Repeatable is also repeated
+// when it may have run already; anything else ends with ErrUnknownOutcome then.
 func (c *Client) Query(ctx context.Context, statement string) (*Rows, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.config.Timeout)
 	defer cancel()
-	repeatable := Repeatable(statement)
+	t := tries{config: c.config, statement: statement, began: time.Now()}
 	pause := firstPause
-	start, reached := time.Now(), false
-	var last error
-	for try := 0; ; try++ {
+	for try := 1; ; try++ {
 		turn := c.preferred.Load()
 		host := c.config.EndPoints[int(turn)%len(c.config.EndPoints)]
-		rows, err := c.try(ctx, host, statement)
+		rows, err := c.try(ctx, host, statement, t.time())
 		if err == nil {
 			return rows, nil
 		}
-		var refused *Error
-		if errors.As(err, &refused) && !refused.Temporary() {
+		if err, over := t.note(ctx, err); over {
 			return nil, err
-		}
-		if !repeatable && mayHaveRun(err) {
-			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
-		}
-		if last == nil || ctx.Err() == nil {
-			last = err // what a host has said tells more than that our time is up
-		}
-		reached = reached || !dialFailed(err)
-		if !reached && time.Since(start) > c.config.Unreachable {
-			break
 		}
 		c.preferred.CompareAndSwap(turn, turn+1) // others may have moved on already
 		// A round over all hosts without success: give them a moment.
-		if (try+1)%len(c.config.EndPoints) == 0 {
-			if !wait(ctx, pause) {
-				break
-			}
+		if try%len(c.config.EndPoints) == 0 {
+			wait(ctx, pause)
 			pause = min(2*pause, longestPause)
 		}
 		if ctx.Err() != nil {
-			break
+			return nil, t.giveUp()
 		}
 	}
-	var said *Error
-	if errors.As(last, &said) {
-		return nil, fmt.Errorf("no host could run it in time: %w", last)
-	}
-	return nil, fmt.Errorf("no host answered in time: %w", last)
 }
 
 const (
@@ -152,49 +130,20 @@ const (
 	longestPause = 200 * time.Millisecond
 )
 
-func wait(ctx context.Context, d time.Duration) bool {
+func wait(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return true
 	case <-ctx.Done():
-		return false
 	}
 }
 
-// Repeatable reports whether running a statement twice does no harm.
-func Repeatable(statement string) bool {
-	word, _, _ := strings.Cut(strings.TrimSpace(statement), " ")
-	switch strings.ToUpper(word) {
-	case "SELECT", "SHOW", "DESCRIBE", "DESC", "INSERT", "USE", "EXPLAIN":
-		return true
-	}
-	return false
-}
-
-// mayHaveRun reports whether a host may have begun to run the statement of a
-// try that ended with err.
-func mayHaveRun(err error) bool {
-	var refused *Error
-	if errors.As(err, &refused) {
-		return refused.Code == CodeUnknownOutcome
-	}
-	return !dialFailed(err)
-}
-
-// dialFailed reports whether a try never got a connection.
-func dialFailed(err error) bool {
-	var dial *net.OpError
-	return errors.As(err, &dial) && dial.Op == "dial"
-}
-
-func (c *Client) try(ctx context.Context, host, statement string) (*Rows, error) {
-	// A host that has taken a statement may wait for a master, so the time for
-	// one try ends with a repetition elsewhere only if there is an elsewhere.
-	if len(c.config.EndPoints) > 1 {
+// try asks one host, for so long; zero: as long as ctx lasts.
+func (c *Client) try(ctx context.Context, host, statement string, most time.Duration) (*Rows, error) {
+	if most > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, c.config.TryTimeout)
+		ctx, cancel = context.WithTimeout(ctx, most)
 		defer cancel()
 	}
 	body, status, err := c.post(ctx, host, statement)

@@ -143,3 +143,88 @@ func TestCells(t *testing.T) {
 		t.Errorf("got %+v", rows)
 	}
 }
+
+const outside = `{"code":817,"desc":"Dnode does not exist: type CREATE DNODE 'b:6030'"}`
+
+func unavailable(body string) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		io.WriteString(w, body)
+	}
+}
+
+// A host that no operator has let in is no reason to wait for long, and none not
+// to ask another.
+func TestOutsiders(t *testing.T) {
+	lone := serve(t, unavailable(outside))
+	_, err := dial(t, lone.addr()).Query(context.Background(), "SELECT 1")
+	var refused *Error
+	if !errors.As(err, &refused) || refused.Code != CodeNoDnode || !strings.HasPrefix(err.Error(), "Dnode does not exist") {
+		t.Errorf("got %v, want what the host says", err)
+	}
+	good := serve(t, say(changed))
+	if _, err := dial(t, lone.addr(), good.addr()).Exec(context.Background(), "CREATE DATABASE d"); err != nil {
+		t.Errorf("with another host: %v", err)
+	}
+	// It is let in meanwhile.
+	var asked atomic.Int64
+	late := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) < 5 {
+			unavailable(outside)(w, r)
+			return
+		}
+		say(changed)(w, r)
+	})
+	if _, err := dial(t, late.addr()).Exec(context.Background(), "CREATE DATABASE d"); err != nil {
+		t.Errorf("let in meanwhile: %v", err)
+	}
+}
+
+// What must not run twice is given the time that it takes: another host could
+// not tell what became of it.
+func TestSlowAndNotRepeatable(t *testing.T) {
+	slow := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(300 * time.Millisecond):
+			say(changed)(w, r)
+		case <-r.Context().Done():
+		}
+	})
+	other := serve(t, hangUp)
+	c := dial(t, slow.addr(), other.addr())
+	c.config.TryTimeout = 50 * time.Millisecond
+	if _, err := c.Exec(context.Background(), "CREATE DATABASE d"); err != nil {
+		t.Errorf("got %v, want the answer", err)
+	}
+}
+
+// A query that takes longer than the first tries is not asked for ever anew.
+func TestSlowQuery(t *testing.T) {
+	slow := func() *host {
+		return serve(t, func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case <-time.After(400 * time.Millisecond):
+				say(changed)(w, r)
+			case <-r.Context().Done():
+			}
+		})
+	}
+	c := dial(t, slow().addr(), slow().addr())
+	c.config.TryTimeout = 50 * time.Millisecond
+	if _, err := c.Query(context.Background(), "SELECT 1"); err != nil {
+		t.Errorf("got %v, want the answer", err)
+	}
+}
+
+func TestRepeatable(t *testing.T) {
+	for statement, want := range map[string]bool{
+		"SELECT 1": true, " select\n* FROM t": true, "insert\tINTO t VALUES (1, 2)": true, "SHOW DNODES": true, "desc t": true,
+		"CREATE DATABASE d": false, "DROP TABLE t": false, "": false, "selection": false,
+		"INSERT INTO t VALUES (NOW, 1)": false, "insert into t values (now() - 1s, 1)": false, "INSERT INTO t VALUES (today(), 1)": false,
+		"INSERT INTO snow VALUES (1, 2)": true, "INSERT INTO nowhere VALUES (1, 2)": true, "SELECT * FROM t WHERE ts < NOW": true,
+	} {
+		if got := Repeatable(statement); got != want {
+			t.Errorf("%q: got %v, want %v", statement, got, want)
+		}
+	}
+}

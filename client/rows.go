@@ -33,6 +33,7 @@ const (
 	CodeRestoring      = 0x0914
 	CodeBufferFull     = 0x0916
 	CodeWriteStall     = 0x0917
+	CodeNoDnode        = 0x0331 // the host is in no cluster
 	CodeAuthFailure    = 0x0357
 )
 
@@ -76,7 +77,10 @@ func decode(body []byte, status int) (*Rows, error) {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
 	if status == http.StatusServiceUnavailable {
-		return nil, &Error{Code: CodeOutOfService, Text: w.Desc}
+		if w.Code != CodeNoDnode {
+			w.Code = CodeOutOfService
+		}
+		return nil, &Error{Code: w.Code, Text: w.Desc}
 	}
 	if w.Code != 0 {
 		return nil, &Error{Code: w.Code, Text: w.Desc}
