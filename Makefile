@@ -2,12 +2,13 @@
 .DEFAULT_GOAL := help
 GO     ?= go
 LINTER := tools/bin/golangci-lint
+BUILD  := $(shell git describe --always --tags --dirty --abbrev=12 2>/dev/null)
 
 help: ## list targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 build: ## bin/tnode and bin/tarbitrator
-	$(GO) build -trimpath -o bin/ ./cmd/...
+	$(GO) build -trimpath -ldflags "-X github.com/tarbitrator/tarbitrator/internal/version.build=$(BUILD)" -o bin/ ./cmd/...
 
 demo: build ## a whole pair on this machine, with real failovers, under a minute
 	bin/tnode demo
@@ -46,7 +47,7 @@ faults: ## every row of docs/operate/faults.md on real programs (root)
 	$(GO) test -count=1 ./test/faults -rig -parallel 3
 
 replace: ## hosts, disks, arbitrators and replicas replaced, on real programs
-	$(GO) test -count=1 ./test/e2e -run "Restore|Replace|Replica|Threshold|Wiped" -long -parallel 2
+	$(GO) test -count=1 ./test/e2e -run "Restore|Replace|Replica|Threshold|Wiped|Fire|(Three|Four)Hosts" -long -parallel 2
 
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, copies, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest

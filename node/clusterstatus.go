@@ -9,9 +9,9 @@ import (
 	"github.com/tarbitrator/tarbitrator/client"
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
+	"github.com/tarbitrator/tarbitrator/internal/version"
 	"github.com/tarbitrator/tarbitrator/mnode"
 	"github.com/tarbitrator/tarbitrator/node/host"
-	"github.com/tarbitrator/tarbitrator/node/query"
 )
 
 // overall is the cluster on one screen, for api.Status.
@@ -20,7 +20,7 @@ type overall struct{ *Node }
 // Cluster implements api.Overall.
 func (n overall) Cluster() client.Status {
 	s := describe(n.host.Overview(), n.alarms.outlook(), client.Status{
-		EndPoint: n.config.EndPoint(), Version: query.Version, At: time.Now(), Started: n.began,
+		EndPoint: n.config.EndPoint(), Version: version.Build(), At: time.Now(), Started: n.began,
 	})
 	s.Failovers = failovers(n.host.Failovers())
 	return s

@@ -15,6 +15,7 @@ import (
 	"github.com/tarbitrator/tarbitrator/consensus/peer"
 	"github.com/tarbitrator/tarbitrator/internal/conf"
 	"github.com/tarbitrator/tarbitrator/internal/membership"
+	"github.com/tarbitrator/tarbitrator/internal/version"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 	"github.com/tarbitrator/tarbitrator/node/api"
 	"github.com/tarbitrator/tarbitrator/node/api/rest"
@@ -71,7 +72,7 @@ func Run(ctx context.Context, config Config, log *slog.Logger) error {
 		return err
 	}
 	n.build()
-	log.Info("starting", "version", query.Version, "end_point", config.EndPoint(), "http", n.doors.Addr(),
+	log.Info("starting", "version", version.Build(), "end_point", config.EndPoint(), "http", n.doors.Addr(),
 		"data_dir", config.DataDir, "directory", n.record.Identity().UUID, "arbitrator", config.Arbitrator)
 	n.start()
 	err := n.serve(ctx)
@@ -210,7 +211,7 @@ func (n *Node) newHost() (err error) {
 	}
 	n.host, err = host.New(host.Config{
 		DataDir: c.DataDir, EndPoint: c.EndPoint(), FirstEP: c.FirstEp, SecondEP: c.SecondEp, Arbitrator: c.Arbitrator,
-		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, OfflineThreshold: c.OfflineThreshold, NewCluster: c.NewCluster, Version: query.Version,
+		NumOfMnodes: c.NumOfMnodes, Interval: c.StatusInterval, OfflineThreshold: c.OfflineThreshold, NewCluster: c.NewCluster, Version: version.Build(),
 		Cores: runtime.NumCPU(), Settings: shared, Copy: n.sightings.Copy, Hints: n.gossip,
 		Found: n.ownFindings,
 	}, n.record, n.net, n.groups, n.openShard, n.log)

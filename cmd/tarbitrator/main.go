@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -22,10 +21,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tarbitrator/tarbitrator/internal/logqueue"
+	"github.com/tarbitrator/tarbitrator/internal/version"
 )
-
-// version is set by the linker; otherwise the build's own word counts.
-var version string
 
 // The exit codes of DESIGN: what a script can tell apart.
 const (
@@ -49,7 +46,7 @@ func main() {
 func run(ctx context.Context, args []string) int {
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
 	cli.VersionPrinter = func(c *cli.Context) {
-		fmt.Fprintf(c.App.Writer, "tarbitrator %s %s/%s\n", buildVersion(), runtime.GOOS, runtime.GOARCH)
+		fmt.Fprintf(c.App.Writer, "tarbitrator %s %s/%s\n", version.Build(), runtime.GOOS, runtime.GOARCH)
 	}
 	err := app().RunContext(ctx, args)
 	if err == nil {
@@ -70,7 +67,7 @@ func app() *cli.App {
 	return &cli.App{
 		Name:    "tarbitrator",
 		Usage:   "the third vote of clusters with two data hosts; it stores no data",
-		Version: buildVersion(),
+		Version: version.Build(),
 		Flags: []cli.Flag{
 			portFlag,
 			&cli.StringFlag{Name: "bind", Usage: "`ADDR` to listen on (default: all)"},
@@ -164,20 +161,4 @@ func openLog(details bool) (log *slog.Logger, flush func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	stderr := logqueue.Start(os.Stderr)
 	return slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})), func() { logqueue.Close(stderr) }
-}
-
-// buildVersion is the version that the linker set, or else the revision that
-// the build knows.
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
-				return "devel-" + s.Value[:12]
-			}
-		}
-	}
-	return "devel"
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/tarbitrator/tarbitrator/arbitrator"
+	"github.com/tarbitrator/tarbitrator/internal/version"
 	"github.com/tarbitrator/tarbitrator/internal/wal"
 )
 
@@ -49,7 +50,7 @@ func serve(ctx context.Context, conf config, log *slog.Logger) error {
 	}
 	wg.Go(func() { watch(ctx, server, log) })
 	log.Info("arbitrator started", "addr", l.Addr().String(), "data_dir", conf.dataDir, "uuid", store.UUID().String(),
-		"records", len(records), "generation", store.Generation(), "version", buildVersion())
+		"records", len(records), "generation", store.Generation(), "version", version.Build())
 	err = server.Run(ctx, l)
 	stop()
 	wg.Wait()

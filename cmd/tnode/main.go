@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/tarbitrator/tarbitrator/internal/logqueue"
+	"github.com/tarbitrator/tarbitrator/internal/version"
 	"github.com/tarbitrator/tarbitrator/node/query"
 )
 
@@ -34,9 +36,12 @@ func run(ctx context.Context, args []string) int {
 	// -h is the host of the shell, as users of such shells expect.
 	cli.HelpFlag = &cli.BoolFlag{Name: "help", Usage: "show help"}
 	cli.VersionFlag = &cli.BoolFlag{Name: "version", Aliases: []string{"V"}, Usage: "print the version"}
+	cli.VersionPrinter = func(c *cli.Context) {
+		fmt.Fprintf(c.App.Writer, "tnode %s %s/%s, server version %s\n", version.Build(), runtime.GOOS, runtime.GOARCH, query.Version)
+	}
 	app := &cli.App{
 		Name: "tnode", Usage: "a data host of a time-series cluster for two servers",
-		Version: query.Version, HideHelpCommand: true,
+		Version: version.Build(), HideHelpCommand: true,
 		Commands:       []*cli.Command{startCommand(), sqlCommand(), demoCommand(), statusCommand(), recoverCommand()},
 		ExitErrHandler: func(*cli.Context, error) {}, // the code is chosen below
 		OnUsageError:   usage,

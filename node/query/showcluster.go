@@ -31,7 +31,7 @@ func (e *Engine) showDnodes() *Result {
 	o := e.cluster.Overview()
 	t := newTable(column("id", sql.TypeSmallInt), varchar("end_point", 134), column("vnodes", sql.TypeSmallInt),
 		column("cores", sql.TypeSmallInt), varchar("status", 10), varchar("role", 5), column("create_time", sql.TypeTimestamp),
-		varchar("offline reason", 256), varchar("version", 24), seenColumn)
+		varchar("offline reason", 256), varchar("version", 64), seenColumn)
 	add := func(d *host.DnodeRow) {
 		t.add(integer(int64(d.ID)), text(d.EndPoint), integer(int64(d.Vnodes)), integer(int64(d.Cores)), text(d.Status),
 			text(d.Role), milliseconds(d.Created), text(d.Reason), text(d.Version), seen(d.Seen))

@@ -15,7 +15,7 @@ const module = "github.com/tarbitrator/tarbitrator/"
 // lower floors only, never its neighbours. A name that ends in /... stands for
 // everything below it; packages of one such family may import each other.
 var floors = [][]string{
-	{"internal/id", "internal/hlc", "internal/conf", "internal/sql", "internal/alarm", "balance", "client"},
+	{"internal/id", "internal/hlc", "internal/conf", "internal/sql", "internal/alarm", "internal/version", "balance", "client"},
 	{"internal/checkfile", "internal/logqueue", "vnode/repeat"},
 	{"internal/wal/...", "internal/membership", "consensus/peer"},
 	{"consensus", "arbitrator"},
