@@ -14,11 +14,13 @@ import (
 // fullMachine can make no checkpoint while its disk is full.
 type fullMachine struct {
 	*listMachine
-	full atomic.Bool
-	made atomic.Uint64 // index of the last checkpoint
+	full  atomic.Bool
+	made  atomic.Uint64 // index of the last checkpoint
+	calls atomic.Int64
 }
 
 func (m *fullMachine) Checkpoint(ctx context.Context) (id.Index, error) {
+	m.calls.Add(1)
 	if m.full.Load() {
 		return 0, fmt.Errorf("write the state: %w", ErrDiskFull)
 	}
@@ -54,6 +56,39 @@ func TestACheckpointWithoutRoomIsTriedAgain(t *testing.T) {
 		time.Sleep(2 * checkpointEvery)
 		if s, _ := host.Status(2); s.Faulty != nil || uint64(s.Applied) != sm.made.Load() {
 			t.Errorf("after there was room: fault %v, the checkpoint is at %d, applied is %d", s.Faulty, sm.made.Load(), s.Applied)
+		}
+		host.town.leave(host)
+	})
+}
+
+// A group that is not written to makes no checkpoints, though its log ends with
+// entries that are not for the state machine: those with which leaders begin.
+func TestAQuietGroupMakesNoCheckpoints(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		host := newTown().move('a')
+		sm := &fullMachine{listMachine: &listMachine{}}
+		alone := GroupSpec{Group: 2, Replica: 1, Members: []Member{{Replica: 1, UUID: host.uuid}}}
+		if err := host.Create(t.Context(), alone, sm); err != nil {
+			t.Fatal(err)
+		}
+		if err := host.Form(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * checkpointEvery)
+		if s, _ := host.Status(2); s.Applied == 0 {
+			t.Fatal("no leader has begun")
+		}
+		before := sm.calls.Load()
+		time.Sleep(20 * checkpointEvery)
+		if n := sm.calls.Load() - before; n > 0 {
+			t.Errorf("%d checkpoints of a group in which nothing happened", n)
+		}
+		if _, err := host.Propose(t.Context(), 2, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * checkpointEvery)
+		if s, _ := host.Status(2); uint64(s.Applied) != sm.made.Load() {
+			t.Errorf("the checkpoint is at %d, applied is %d", sm.made.Load(), s.Applied)
 		}
 		host.town.leave(host)
 	})

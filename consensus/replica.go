@@ -30,7 +30,7 @@ type replica struct {
 		stopFetch context.CancelCauseFunc // of the Fetch that runs, or nil
 		ended     bool                    // closed, or an Apply has failed: nothing is applied any more
 	}
-	checkpointed id.Index // owned by Host.checkpoints
+	checkpointed id.Index // nothing up to here needs another checkpoint; owned by Host.checkpoints
 }
 
 // proposal waits for the entry at its index.
@@ -295,7 +295,8 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	r.busy.RLock()
 	defer r.busy.RUnlock()
 	r.mu.Lock()
-	idle := r.mu.ended || r.mu.applied <= r.checkpointed
+	applied := r.mu.applied
+	idle := r.mu.ended || applied <= r.checkpointed
 	r.mu.Unlock()
 	if idle || ctx.Err() != nil {
 		return
@@ -310,6 +311,7 @@ func (h *Host) checkpoint(ctx context.Context, r *replica) {
 	case err != nil:
 		h.inbox.put(Failed{Group: r.group, Err: fmt.Errorf("checkpoint: %w", err)})
 	case h.do(ctx, Checkpointed{Group: r.group, Index: index}) == nil:
-		r.checkpointed = index // and the log knows it
+		// The log knows it. What else is applied by now holds no data.
+		r.checkpointed = max(index, applied)
 	}
 }
