@@ -65,13 +65,15 @@ func start(c *cli.Context) error {
 	}, log)
 }
 
-// readConfig reads the configuration file. The file of the default directory
-// may be missing: then the defaults hold.
+// readConfig reads the configuration file and checks what it says.
 func readConfig(path string) (conf.Config, []conf.Warning, error) {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		path = filepath.Join(path, configName)
 	}
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return conf.Config{}, nil, fmt.Errorf("read configuration: %w: write it there, or name another file with -c", err)
+	}
 	if err != nil {
 		return conf.Config{}, nil, fmt.Errorf("read configuration: %w", err)
 	}

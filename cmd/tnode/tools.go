@@ -142,7 +142,7 @@ func reached(err error) error {
 	case errors.As(err, &refused):
 		return err
 	case errors.As(err, &unreachable):
-		return &exitError{exitUnreachable, err}
+		return &exitError{exitUnreachable, fmt.Errorf("%w: is tnode running there? -h and -P name another host", err)}
 	}
 	return err
 }

@@ -152,6 +152,9 @@ func (h *Host) askArbitratorFirst(ctx context.Context) (helpers []string, err er
 			return helpers, nil
 		case !said:
 			said = true
+			text := fmt.Sprintf("this host waits for the arbitrator at %s, which may know a cluster with this end point (%v): start tarbitrator there; tnode start --new-cluster goes on without it",
+				h.cfg.Arbitrator, err)
+			h.waiting.Store(&text)
 			h.log.Warn("waiting for the arbitrator: it may know a cluster with this end point; --new-cluster starts one without it",
 				"arbitrator", h.cfg.Arbitrator, "err", err)
 		}

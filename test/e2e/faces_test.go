@@ -210,13 +210,13 @@ func TestCommandLine(t *testing.T) {
 		{"a statement", []string{"sql", "-h", host, "-P", port, "-s", "show databases; select 1"}, 0, "1 rows"},
 		{"a password file", []string{"sql", "-h", host, "-P", port, "--password-file", password, "-s", "select 1"}, 0, "1 rows"},
 		{"a refused statement", []string{"sql", "-h", host, "-P", port, "-s", "selec"}, 1, "0x2600"},
-		{"no host there", []string{"sql", "-h", host, "-P", closed, "-s", "select 1"}, 3, "refused"},
+		{"no host there", []string{"sql", "-h", host, "-P", closed, "-s", "select 1"}, 3, "is tnode running there?"},
 		{"status", []string{"status", "-h", host, "-P", port}, 0, "fully available"},
 		{"status of nobody", []string{"status", "-h", host, "-P", closed}, 3, "refused"},
 		{"configuration in force", append([]string{"start", "-C"}, h.args[1:]...), 0, "numOfMnodes"},
 		{"a misspelt key", []string{"start", "-c", bad}, 2, "electionTimeout"},
 		{"an unknown time zone", []string{"start", "-C", "-c", mars}, 2, "timezone Mars/Olympus is not known"},
-		{"no configuration", []string{"start", "-c", filepath.Join(t.TempDir(), "none")}, 2, "no such file"},
+		{"no configuration", []string{"start", "-c", filepath.Join(t.TempDir(), "none")}, 2, "no such file or directory: write it there"},
 		{"a port that is taken", h.args, 1, "address already in use"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

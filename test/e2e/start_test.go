@@ -220,6 +220,11 @@ func TestArbitratorAddressOfNone(t *testing.T) {
 		await(t, c.what+": the first host says that it waits, and why", func() bool {
 			return h.says("waiting for the arbitrator") == 1 && h.says("--new-cluster") == 1 && h.says(c.words) > 0
 		})
+		code, out := statusOf(t, h)
+		if code != 1 {
+			t.Errorf("%s: status has exit code %d, want 1", c.what, code)
+		}
+		has(t, out, "waits for the arbitrator at "+c.at, "--new-cluster")
 		if code := h.end(syscall.SIGTERM); code != 0 {
 			t.Errorf("%s: exit code %d at SIGTERM, want 0", c.what, code)
 		}
