@@ -41,29 +41,56 @@ type Users interface {
 const (
 	verifiedFor = 60 * time.Second // DESIGN: a verified credential is remembered so long
 	tokenLife   = 24 * time.Hour
-	maxVerified = 4096 // credentials remembered; when full, all are forgotten
-	verifiers   = 2    // slow comparisons at once: each costs a core and much memory
+	refusedFor  = 60 * time.Second // so is a wrong one: who has it tries again and again
+	maxVerified = 4096             // credentials remembered; when full, all are forgotten
+	maxRefused  = 4096             // likewise
+	// verifiers is how many comparisons run at once, as each costs a core and much
+	// memory: one for who was let in before, one for strangers.
+	verifiers = 2
+	// maxStrangers is how many wait for theirs, 20 ms each.
+	maxStrangers = 64
 )
 
 // Keeper decides who may come in. A password is compared once a minute, in
 // between an HMAC of it under a key of this process stands for it. The HMAC
 // covers the stored hash, so ALTER USER and DROP USER end it at once.
+//
+// However many come with wrong passwords, who was let in once does not wait for
+// them: strangers have a queue of their own, which is short.
 type Keeper struct {
 	users  Users
 	key    [32]byte      // of this process
 	macs   sync.Pool     // of *fingerprinter, each under key
 	secret func() []byte // of the cluster, so that a token is good on every host
-	slow   chan struct{} // a place for each slow comparison
 
-	mu       sync.Mutex
-	verified map[[32]byte]time.Time // until when
+	known, strangers sync.Mutex // held while a password of theirs is compared
+
+	mu struct {
+		sync.Mutex
+		verified  map[fingerprint]time.Time // until when; a known one is kept longer
+		refused   map[fingerprint]time.Time // until when
+		compared  map[fingerprint]*comparison
+		strangers int // in compared
+	}
+}
+
+// fingerprint stands for a user, a password and the hash that is stored.
+type fingerprint [32]byte
+
+// comparison is one under way; all who bring the same wait for it.
+type comparison struct {
+	known bool
+	done  chan struct{} // closed at its end
+	right bool          // to be read then
 }
 
 // NewKeeper makes a door-keeper. The cluster's secret makes a token that one
 // host issued good on all of them; it is asked for each time, as a host may
 // join a cluster later.
 func NewKeeper(users Users, clusterSecret func() []byte) *Keeper {
-	k := &Keeper{users: users, secret: clusterSecret, slow: make(chan struct{}, verifiers), verified: map[[32]byte]time.Time{}}
+	k := &Keeper{users: users, secret: clusterSecret}
+	k.mu.verified, k.mu.refused = map[fingerprint]time.Time{}, map[fingerprint]time.Time{}
+	k.mu.compared = map[fingerprint]*comparison{}
 	rand.Read(k.key[:]) // never fails (crypto/rand, Go 1.24)
 	k.macs.New = func() any { return &fingerprinter{mac: hmac.New(sha256.New, k.key[:])} }
 	return k
@@ -97,24 +124,73 @@ func (k *Keeper) Authenticate(ctx context.Context, header string) (user string, 
 func (k *Keeper) Check(ctx context.Context, user, password string) error {
 	hash, _ := k.users.PasswordHash(user)
 	id := k.fingerprint(user, password, hash)
-	if k.remembers(id) {
-		return nil
+	c, mine, err := k.look(id)
+	if c == nil {
+		return err
+	}
+	if mine {
+		lane := &k.strangers
+		if c.known {
+			lane = &k.known
+		}
+		lane.Lock()
+		right := k.users.VerifyPassword(user, password)
+		lane.Unlock()
+		k.settle(id, c, right)
 	}
 	select {
-	case k.slow <- struct{}{}:
+	case <-c.done:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-k.slow }()
-	// Another request may have brought the same password while this one waited.
-	if k.remembers(id) {
-		return nil
-	}
-	if !k.users.VerifyPassword(user, password) {
+	if !c.right {
 		return ErrAuthFailed
 	}
-	k.remember(id)
 	return nil
+}
+
+// look returns what is remembered, or the comparison that will tell; mine says
+// that it is the caller's to make.
+func (k *Keeper) look(id fingerprint) (c *comparison, mine bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := time.Now()
+	until, known := k.mu.verified[id]
+	switch c = k.mu.compared[id]; {
+	case now.Before(until):
+		return nil, false, nil
+	case now.Before(k.mu.refused[id]):
+		return nil, false, ErrAuthFailed
+	case c != nil:
+		return c, false, nil
+	case !known && k.mu.strangers >= maxStrangers:
+		return nil, false, ErrOverloaded
+	case !known:
+		k.mu.strangers++
+	}
+	c = &comparison{known: known, done: make(chan struct{})}
+	k.mu.compared[id] = c
+	return c, true, nil
+}
+
+// settle remembers what a comparison has shown and tells all who wait.
+func (k *Keeper) settle(id fingerprint, c *comparison, right bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.mu.compared, id)
+	if !c.known {
+		k.mu.strangers--
+	}
+	list, most, until := k.mu.refused, maxRefused, time.Now().Add(refusedFor)
+	if right {
+		list, most, until = k.mu.verified, maxVerified, time.Now().Add(verifiedFor)
+	}
+	if len(list) >= most {
+		clear(list)
+	}
+	list[id] = until
+	c.right = right
+	close(c.done)
 }
 
 // fingerprinter is an HMAC with the memory for its input. It is used again, as
@@ -124,7 +200,7 @@ type fingerprinter struct {
 	input []byte
 }
 
-func (k *Keeper) fingerprint(user, password, hash string) (id [32]byte) {
+func (k *Keeper) fingerprint(user, password, hash string) (id fingerprint) {
 	f := k.macs.Get().(*fingerprinter)
 	f.input = f.input[:0]
 	for _, part := range []string{user, password, hash} {
@@ -139,22 +215,6 @@ func (k *Keeper) fingerprint(user, password, hash string) (id [32]byte) {
 	clear(f.input[:cap(f.input)])
 	k.macs.Put(f)
 	return id
-}
-
-func (k *Keeper) remembers(id [32]byte) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	until, ok := k.verified[id]
-	return ok && time.Now().Before(until)
-}
-
-func (k *Keeper) remember(id [32]byte) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if len(k.verified) >= maxVerified {
-		clear(k.verified)
-	}
-	k.verified[id] = time.Now().Add(verifiedFor)
 }
 
 // A token is: expiry (8 bytes, Unix seconds), nonce (8), user, MAC (16). The

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,67 @@ func TestPasswordIsComparedOncePerMinute(t *testing.T) {
 		b.set("root", "new")
 		if err := check("taosdata"); !errors.Is(err, ErrAuthFailed) {
 			t.Errorf("old password after ALTER USER: %v, want %v", err, ErrAuthFailed)
+		}
+	})
+}
+
+// stuck is a list of users whose comparisons take for ever, but for root's.
+type stuck struct{ *book }
+
+func (s stuck) VerifyPassword(user, password string) bool {
+	if user != "root" {
+		select {}
+	}
+	return s.book.VerifyPassword(user, password)
+}
+
+// However many bring wrong passwords: who was let in before is let in again at
+// once, and their number is bounded.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	b := newBook()
+	k := NewKeeper(stuck{b}, secret)
+	if err := k.Check(t.Context(), "root", "taosdata"); err != nil {
+		t.Fatal(err)
+	}
+	k.mu.Lock()
+	for id := range k.mu.verified {
+		k.mu.verified[id] = time.Time{} // its minute is over
+	}
+	k.mu.Unlock()
+	refused := make(chan error, 1)
+	for n := range 2 * maxStrangers {
+		go func() {
+			if err := k.Check(t.Context(), fmt.Sprint("joe", n), "x"); errors.Is(err, ErrOverloaded) {
+				select {
+				case refused <- err:
+				default:
+				}
+			}
+		}()
+	}
+	<-refused
+	if err := k.Check(t.Context(), "root", "taosdata"); err != nil {
+		t.Errorf("a known client beside strangers: %v", err)
+	}
+}
+
+// A program that has the wrong password tries it for ever: that costs one
+// comparison a minute, and it is right as soon as the password is.
+func TestWrongPasswordIsComparedOncePerMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBook()
+		k := NewKeeper(b, secret)
+		for range 100 {
+			if err := k.Check(t.Context(), "root", "new"); !errors.Is(err, ErrAuthFailed) {
+				t.Fatalf("got %v, want %v", err, ErrAuthFailed)
+			}
+		}
+		if n := b.compared.Load(); n != 1 {
+			t.Errorf("%d comparisons, want 1", n)
+		}
+		b.set("root", "new")
+		if err := k.Check(t.Context(), "root", "new"); err != nil {
+			t.Errorf("after ALTER USER: %v", err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -104,8 +105,8 @@ func (s *Server) Handle(path string, h http.Handler) {
 }
 
 // Gate closes all doors but /metrics while ready returns an error, which
-// clients get to read: they come back, or go to another host. It may wait for
-// something until its context ends.
+// clients get to read, with its number if it has one: they come back, or go to
+// another host. It may wait for something until its context ends.
 func (s *Server) Gate(ready func(context.Context) error) { s.ready = ready }
 
 // Listen opens the port. It is apart from Run so that a host can say that the
@@ -187,6 +188,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request) bool {
 	w.Header().Set("Retry-After", "1")
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(http.StatusServiceUnavailable)
-	fmt.Fprintf(w, `{"code":%d,"desc":%q}`, CodeOutOfService, err.Error())
+	closed := struct {
+		Code uint16 `json:"code"`
+		Desc string `json:"desc"`
+	}{CodeOutOfService, err.Error()}
+	var own coded
+	if errors.As(err, &own) {
+		closed.Code = own.SQLCode()
+	}
+	json.NewEncoder(w).Encode(closed) //nolint:errcheck // the client has gone
 	return false
 }

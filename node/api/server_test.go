@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tarbitrator/tarbitrator/node/host"
 )
 
 func open(t *testing.T, edit func(*Config)) *Server {
@@ -145,6 +147,26 @@ func TestMetricsText(t *testing.T) {
 	} {
 		if !strings.Contains(w.Body.String(), want) {
 			t.Errorf("missing %q in\n%s", want, w.Body)
+		}
+	}
+}
+
+// What a host says while it is closed can be read by programs, whatever is in it,
+// and a number that it has counts.
+func TestClosedDoor(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("not \"yet\"\x01 \u2028"), `{"code":32,"desc":"not \"yet\"\u0001 \u2028"}`},
+		{&host.CodedError{Code: 0x0331, Text: "outside"}, `{"code":817,"desc":"outside"}`},
+	} {
+		s := open(t, nil)
+		s.Gate(func(context.Context) error { return c.err })
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/rest/sql", nil))
+		if got := strings.TrimSpace(w.Body.String()); w.Code != http.StatusServiceUnavailable || got != c.want {
+			t.Errorf("got %d %s, want 503 %s", w.Code, got, c.want)
 		}
 	}
 }

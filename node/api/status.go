@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 
 	"github.com/tarbitrator/tarbitrator/client"
@@ -36,6 +37,20 @@ type Overall interface {
 	Cluster() client.Status
 }
 
+// letIn answers a request whose sender it does not know.
+func letIn(w http.ResponseWriter, r *http.Request, keeper *Keeper) bool {
+	_, err := keeper.Authenticate(r.Context(), r.Header.Get("Authorization"))
+	switch {
+	case err == nil:
+		return true
+	case errors.Is(err, ErrOverloaded):
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	default:
+		http.Error(w, err.Error(), http.StatusUnauthorized)
+	}
+	return false
+}
+
 // statusPath is answered at once by a host that serves nothing yet, too: with
 // the reason.
 const statusPath = "/api/v1/status"
@@ -48,8 +63,7 @@ func Status(server *Server, keeper *Keeper, metrics *Metrics, vnodes Vnodes, ove
 	}))
 	server.Handle("/metrics", metrics)
 	server.Handle(statusPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := keeper.Authenticate(r.Context(), r.Header.Get("Authorization")); err != nil {
-			http.Error(w, err.Error(), http.StatusUnauthorized)
+		if !letIn(w, r, keeper) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
@@ -58,8 +72,7 @@ func Status(server *Server, keeper *Keeper, metrics *Metrics, vnodes Vnodes, ove
 	// Digests read everything, so one at a time.
 	busy := make(chan struct{}, 1)
 	server.Handle("/api/v1/vnodes", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := keeper.Authenticate(r.Context(), r.Header.Get("Authorization")); err != nil {
-			http.Error(w, err.Error(), http.StatusUnauthorized)
+		if !letIn(w, r, keeper) {
 			return
 		}
 		digest := r.URL.Query().Get("digest") != "false"

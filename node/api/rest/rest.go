@@ -91,7 +91,9 @@ func (d *Door) sql(w http.ResponseWriter, r *http.Request) {
 	result, err := d.runner.Run(r.Context(), session, statement)
 	if err != nil {
 		if r.Context().Err() != nil {
-			return // the client has gone: there is no one to tell
+			// The client has gone, or the host stops: to return would send an
+			// empty answer with status 200.
+			panic(http.ErrAbortHandler)
 		}
 		d.fail(w, err, start)
 		return
@@ -112,7 +114,10 @@ func (d *Door) login(w http.ResponseWriter, r *http.Request) {
 		d.refuse(w, http.StatusBadRequest, 0x110A, err.Error())
 		return
 	}
-	if err := d.keeper.Check(r.Context(), user, password); err != nil {
+	if err := d.keeper.Check(r.Context(), user, password); errors.Is(err, api.ErrOverloaded) {
+		d.fail(w, err, time.Now())
+		return
+	} else if err != nil {
 		d.refuse(w, http.StatusUnauthorized, 3, api.ErrAuthFailed.Error())
 		return
 	}

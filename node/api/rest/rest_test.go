@@ -232,3 +232,37 @@ func TestLogin(t *testing.T) {
 		}
 	}
 }
+
+// hung runs statements that end only when nobody wants them any more.
+type hung struct{ begun chan struct{} }
+
+func (h hung) Run(ctx context.Context, _ query.Session, _ []byte) (*query.Result, error) {
+	close(h.begun)
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A statement that is given up because its host stops has no answer. An empty
+// one with status 200 would be one.
+func TestGivenUpIsNoAnswer(t *testing.T) {
+	server, err := api.New(api.DefaultConfig(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := hung{make(chan struct{})}
+	New(DefaultConfig(), server, api.NewKeeper(users{}, func() []byte { return nil }), h)
+	r := httptest.NewRequest(http.MethodPost, "/rest/sql", strings.NewReader("INSERT INTO t VALUES (1, 1)"))
+	r.Header.Set("Authorization", rootAuth)
+	ctx, stop := context.WithCancel(t.Context())
+	w := httptest.NewRecorder()
+	cut := make(chan any, 1)
+	go func() {
+		defer func() { cut <- recover() }()
+		server.ServeHTTP(w, r.WithContext(ctx))
+	}()
+	<-h.begun
+	stop()
+	if got := <-cut; got != http.ErrAbortHandler { //nolint:errorlint // net/http compares like this
+		t.Errorf("the handler ended with %v and status %d, want its connection cut", got, w.Code)
+	}
+}
