@@ -270,11 +270,8 @@ func (n *Node) member(ctx context.Context) error {
 	if n.ready.Load() {
 		return nil
 	}
-	if n.host.Dnode() == 0 {
-		if text := n.host.Waiting(); text != "" {
-			return errors.New(text)
-		}
-		return fmt.Errorf("this host (%s) is in no cluster yet: type CREATE DNODE '%s' on a member", n.config.EndPoint(), n.config.EndPoint())
+	if err := n.host.Outside(); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.config.MaxRetryWaitTime)
 	defer cancel()

@@ -77,13 +77,27 @@ func (h *Host) enter(ctx context.Context) error {
 	return nil
 }
 
-// Waiting says why this host is in no cluster yet, with what to type; empty: it
-// is in one, or nothing is known.
-func (h *Host) Waiting() string {
-	if text := h.waiting.Load(); text != nil {
-		return *text
+// waiting is why a host is in no cluster yet.
+type waiting struct {
+	text     string
+	operator bool // only an operator can change that
+}
+
+// Outside says why this host is in no cluster yet, with what to do. It has the
+// code of a dnode that does not exist if somebody has to type something. Nil: it
+// is in one.
+func (h *Host) Outside() error {
+	if h.Dnode() != 0 {
+		return nil
 	}
-	return ""
+	switch w := h.waiting.Load(); {
+	case w == nil:
+		return fmt.Errorf("this host (%s) is in no cluster yet: it has just begun to look for one", h.cfg.EndPoint)
+	case w.operator:
+		return &CodedError{Code: mnode.CodeNoDnode, Text: w.text}
+	default:
+		return errors.New(w.text)
+	}
 }
 
 // born makes sure that no cluster with this end point exists, and then notes
@@ -123,7 +137,7 @@ func (h *Host) sayGone(a lookupAnswer, helper string) {
 		text = fmt.Sprintf("this end point is dnode %d of cluster %d, its directory is gone: RESTORE DNODE %d on %s",
 			a.Dnode, a.Cluster, a.Dnode, helper)
 	}
-	h.waiting.Store(&text)
+	h.waiting.Store(&waiting{text, true})
 	h.log.Error("no second cluster is founded: this host waits to be restored", "text", text)
 }
 
@@ -154,7 +168,7 @@ func (h *Host) askArbitratorFirst(ctx context.Context) (helpers []string, err er
 			said = true
 			text := fmt.Sprintf("this host waits for the arbitrator at %s, which may know a cluster with this end point (%v): start tarbitrator there; tnode start --new-cluster goes on without it",
 				h.cfg.Arbitrator, err)
-			h.waiting.Store(&text)
+			h.waiting.Store(&waiting{text, false}) // it may be starting, too
 			h.log.Warn("waiting for the arbitrator: it may know a cluster with this end point; --new-cluster starts one without it",
 				"arbitrator", h.cfg.Arbitrator, "err", err)
 		}
@@ -268,12 +282,17 @@ func (h *Host) sayWaiting(said map[string]string, addr string, err error) {
 	var refused *peer.CallError
 	switch {
 	case errors.As(err, &refused) && refused.Code == mnode.CodeNoDnode:
-		h.waiting.Store(nil)
+		text := fmt.Sprintf("this host (%s) is in no cluster yet: type CREATE DNODE '%s' on %s", h.cfg.EndPoint, h.cfg.EndPoint, addr)
+		h.waiting.Store(&waiting{text, true})
 		h.log.Warn("this host is not in the cluster yet", "type", fmt.Sprintf("CREATE DNODE '%s'", h.cfg.EndPoint), "on", addr)
 	case errors.As(err, &refused):
-		h.waiting.Store(&refused.Text)
+		h.waiting.Store(&waiting{refused.Text, refused.Code != 0})
 		h.log.Warn("this host is not let in", "by", addr, "reason", refused.Text)
 	default:
+		if was := h.waiting.Load(); was == nil || !was.operator {
+			text := fmt.Sprintf("this host (%s) is in no cluster yet: %s does not let it in (%v); start that host, and type CREATE DNODE '%s' there", h.cfg.EndPoint, addr, err, h.cfg.EndPoint)
+			h.waiting.Store(&waiting{text, false})
+		}
 		h.log.Info("waiting for a host of the cluster", "end_point", addr, "err", err)
 	}
 }

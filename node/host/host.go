@@ -131,7 +131,7 @@ type Host struct {
 	done     atomic.Uint64                      // View.Index that the replicas are equal to
 	sequence atomic.Uint64                      // of this host's requests to the mnode
 	others   atomic.Pointer[[]string]           // where the arbitrator has seen other members last
-	waiting  atomic.Pointer[string]             // why it is in no cluster yet
+	waiting  atomic.Pointer[waiting]            // why it is in no cluster yet; nil: it is in one, or nothing is known
 	handlers handlers
 	flights  flights
 

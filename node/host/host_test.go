@@ -282,7 +282,7 @@ func TestFirstHostAsksBeforeItFounds(t *testing.T) {
 			}
 			a.wipe(5)
 			w.until("it says what to type", func() bool {
-				return strings.Contains(a.Waiting(), "directory is gone: RESTORE DNODE 1 on b:6030")
+				return errors.Is(a.Outside(), &mnode.Error{Code: mnode.CodeNoDnode}) && strings.Contains(a.Outside().Error(), "directory is gone: RESTORE DNODE 1 on b:6030")
 			})
 			time.Sleep(5 * time.Second)
 			if got := a.Dnode(); got != 0 {
