@@ -17,7 +17,9 @@ type host struct {
 	store    storage
 	machine  *consensus.Machine // nil while the process is dead
 	inbox    []consensus.Event
-	stepping bool // a step is set
+	handled  []consensus.Event // an earlier inbox, to be used again
+	stepping bool              // a step is set
+	stepNow  func()            // step
 	replicas map[id.Group]*replica
 	tickets  map[uint64]*request
 	cpu      time.Duration // longest wait for the processor
@@ -44,6 +46,7 @@ func (w *world) newHost(name string) *host {
 // vacant adds a data host that was not started yet.
 func (w *world) vacant(name string) *host {
 	h := &host{box: w.box(name, false), replicas: map[id.Group]*replica{}, cpu: 15 * time.Microsecond}
+	h.stepNow = h.step
 	h.dir.kept = map[id.UUID]peer.Sighting{}
 	h.linked = func(to *box, state consensus.LinkState) {
 		if state != consensus.LinkUp {
@@ -115,7 +118,7 @@ func (h *host) post(e consensus.Event) {
 	h.inbox = append(h.inbox, e)
 	if !h.stepping && !h.paused {
 		h.stepping = true
-		h.later(h.w.between(time.Microsecond, h.cpu), h.step)
+		h.later(h.w.between(time.Microsecond, h.cpu), h.stepNow)
 	}
 }
 
@@ -125,8 +128,10 @@ func (h *host) step() {
 		return
 	}
 	events := h.inbox
-	h.inbox = nil
+	h.inbox = h.handled[:0]
 	effects := h.stepMachine(events)
+	clear(events)
+	h.handled = events
 	h.foresee(effects)
 	for _, e := range effects {
 		h.act(e)
@@ -232,26 +237,25 @@ func (h *host) send(e consensus.Send) {
 		h.said(to, &e.Messages[i])
 	}
 	h.w.fold(2, uint64(h.at), uint64(to.at), uint64(len(e.Messages)))
-	frame := h.w.frame(e.Messages)
-	h.w.net.send(&h.box, to, e.Class, func() { h.w.deliver(&h.box, to, e.To, frame()) })
+	h.w.carry(&h.box, to, e.To, e.Class, e.Messages)
 }
 
-// frame is what the carrier makes of messages: in one run of eight the bytes that
-// go over a real wire, decoded at each arrival; else the messages themselves,
-// which nobody may change.
-func (w *world) frame(messages []peer.Message) func() []peer.Message {
+// carry brings messages to the directory meant, which was at to. In one run of
+// eight the frame is the bytes that go over a real wire, decoded at each arrival;
+// else the messages themselves, which nobody may change.
+func (w *world) carry(from, to *box, meant id.UUID, class peer.Class, messages []peer.Message) {
 	if !w.wire {
-		kept := append([]peer.Message(nil), messages...)
-		return func() []peer.Message { return kept }
+		w.net.send(from, to, class, func() { w.deliver(from, to, meant, messages) })
+		return
 	}
-	bytes := peer.AppendMessages(nil, messages)
-	return func() []peer.Message {
-		decoded, err := peer.DecodeMessages(bytes)
+	frame := peer.AppendMessages(nil, messages)
+	w.net.send(from, to, class, func() {
+		decoded, err := peer.DecodeMessages(frame)
 		if err != nil {
 			w.fail("wire", "a frame of %d messages can't be decoded: %v", len(messages), err)
 		}
-		return decoded
-	}
+		w.deliver(from, to, meant, decoded)
+	})
 }
 
 // deliver brings a frame to whoever has the address now.
@@ -347,7 +351,7 @@ func (h *host) resume() {
 	}
 	if h.up && len(h.inbox) > 0 {
 		h.stepping = true
-		h.later(h.w.between(time.Microsecond, h.cpu), h.step)
+		h.later(h.w.between(time.Microsecond, h.cpu), h.stepNow)
 	}
 }
 

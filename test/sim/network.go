@@ -23,8 +23,8 @@ type network struct {
 	boxes  []*box
 	loss   float64       // of every frame
 	slow   time.Duration // added to every frame's delay
-	paths  map[[2]int]*path
-	epochs uint64 // connections made so far
+	paths  [][]*path     // by the places of sender and receiver
+	epochs uint64        // connections made so far
 }
 
 // path is one direction between two boxes.
@@ -43,19 +43,22 @@ const (
 )
 
 func newNetwork(w *world) *network {
-	return &network{w: w, paths: map[[2]int]*path{}}
+	return &network{w: w}
 }
 
 func (n *network) add(b *box) {
 	b.at = len(n.boxes)
 	n.boxes = append(n.boxes, b)
-	for _, o := range n.boxes {
-		n.paths[[2]int{b.at, o.at}] = &path{}
-		n.paths[[2]int{o.at, b.at}] = &path{}
+	for at := range n.paths {
+		n.paths[at] = append(n.paths[at], &path{})
+	}
+	n.paths = append(n.paths, nil)
+	for range n.boxes {
+		n.paths[b.at] = append(n.paths[b.at], &path{})
 	}
 }
 
-func (n *network) path(from, to *box) *path { return n.paths[[2]int{from.at, to.at}] }
+func (n *network) path(from, to *box) *path { return n.paths[from.at][to.at] }
 
 func (n *network) delay() time.Duration {
 	if n.w.chance(spikeChance) {

@@ -75,53 +75,77 @@ type shadows map[id.Group]*shadow
 // gives back the operations up to one of them.
 type step struct {
 	group id.Group
-	do    func(*shadow) *shadow
+	kind  stepKind
+	start wal.Position
+	hard  wal.HardState
+	meta  uint64
+	index id.Index // of the entry, the mark or the cut
+	entry entry
 }
 
-// steps takes an operation apart.
-func steps(op *wal.Op) []step {
-	var list []step
-	add := func(do func(*shadow) *shadow) { list = append(list, step{op.Group, do}) }
+type stepKind uint8
+
+const (
+	stepDrop stepKind = iota
+	stepStart
+	stepHard
+	stepMeta
+	stepEntry
+	stepMark
+	stepCut
+)
+
+// appendSteps takes an operation apart.
+func appendSteps(list []step, op *wal.Op) []step {
 	if op.Drop {
-		add(func(*shadow) *shadow { return nil })
-	}
-	change := func(do func(*shadow)) {
-		add(func(s *shadow) *shadow {
-			if s == nil {
-				s = &shadow{}
-			}
-			do(s)
-			return s
-		})
+		list = append(list, step{group: op.Group, kind: stepDrop})
 	}
 	if op.Start != nil {
-		start := *op.Start
-		change(func(s *shadow) { s.start, s.entries = start, nil })
+		list = append(list, step{group: op.Group, kind: stepStart, start: *op.Start})
 	}
 	if op.Hard != nil {
-		hard := *op.Hard
-		change(func(s *shadow) { s.hard = hard })
+		list = append(list, step{group: op.Group, kind: stepHard, hard: *op.Hard})
 	}
 	if op.Meta != nil {
-		meta := sum(op.Meta)
-		change(func(s *shadow) { s.meta = meta })
+		list = append(list, step{group: op.Group, kind: stepMeta, meta: sum(op.Meta)})
 	}
 	for i := range op.Entries {
-		index, e := op.Entries[i].Index, entryOf(&op.Entries[i])
-		change(func(s *shadow) {
-			keep := int(index) - int(s.start.Index) - 1
-			s.entries = append(s.entries[:keep], e)
-		})
+		e := &op.Entries[i]
+		list = append(list, step{group: op.Group, kind: stepEntry, index: e.Index, entry: entryOf(e)})
 	}
 	if op.Mark != 0 {
-		mark := op.Mark
-		change(func(s *shadow) { s.mark = mark })
+		list = append(list, step{group: op.Group, kind: stepMark, index: op.Mark})
 	}
 	if op.Cut != 0 {
-		cut := op.Cut
-		change(func(s *shadow) { s.cut(cut) })
+		list = append(list, step{group: op.Group, kind: stepCut, index: op.Cut})
 	}
 	return list
+}
+
+// after returns what s, nil if there is none, is after the step.
+func (st *step) after(s *shadow) *shadow {
+	if st.kind == stepDrop {
+		return nil
+	}
+	if s == nil {
+		s = &shadow{}
+	}
+	switch st.kind {
+	case stepStart:
+		s.start, s.entries = st.start, nil
+	case stepHard:
+		s.hard = st.hard
+	case stepMeta:
+		s.meta = st.meta
+	case stepEntry:
+		keep := int(st.index) - int(s.start.Index) - 1
+		s.entries = append(s.entries[:keep], st.entry)
+	case stepMark:
+		s.mark = st.index
+	case stepCut:
+		s.cut(st.index)
+	}
+	return s
 }
 
 func (s *shadow) cut(to id.Index) {
@@ -134,11 +158,17 @@ func (s *shadow) cut(to id.Index) {
 	s.entries = append([]entry(nil), s.entries[n:]...)
 }
 
-func (all shadows) apply(st step) {
-	if s := st.do(all[st.group]); s != nil {
-		all[st.group] = s
-	} else {
-		delete(all, st.group)
+// apply carries steps out.
+func (all shadows) apply(list []step) {
+	for i := range list {
+		st := &list[i]
+		was := all[st.group]
+		switch s := st.after(was); {
+		case s == nil:
+			delete(all, st.group)
+		case s != was:
+			all[st.group] = s
+		}
 	}
 }
 
@@ -197,8 +227,8 @@ func checkRecovered(durable shadows, unsynced []step, got shadows) error {
 	for g := range durable {
 		touched[g] = true
 	}
-	for _, st := range unsynced {
-		touched[st.group] = true
+	for i := range unsynced {
+		touched[unsynced[i].group] = true
 	}
 	for g := range got {
 		if !touched[g] {
@@ -224,11 +254,12 @@ func checkGroup(want *shadow, unsynced []step, got *shadow, g id.Group) error {
 		c.entries = append([]entry(nil), want.entries...)
 		want = &c
 	}
-	for _, st := range unsynced {
+	for i := range unsynced {
+		st := &unsynced[i]
 		if st.group != g {
 			continue
 		}
-		if want = st.do(want); want.same(got) {
+		if want = st.after(want); want.same(got) {
 			return nil
 		}
 	}

@@ -85,11 +85,11 @@ func TestTimeline(t *testing.T) {
 		tl.after(d, func() { got = append(got, i) })
 	}
 	for {
-		do, ok := tl.next(10)
+		m, ok := tl.next(10)
 		if !ok {
 			break
 		}
-		do()
+		m.do()
 	}
 	if want := []int{5, 1, 3, 2, 6, 0, 4}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -121,10 +122,9 @@ func (s *storage) admit() {
 		s.waiting, s.appended = s.waiting[1:], e.Seq
 		for i := range e.Ops {
 			w.checkOp(s.h, s.written[e.Ops[i].Group], &e.Ops[i])
-			for _, st := range steps(&e.Ops[i]) {
-				s.written.apply(st)
-				s.unsynced = append(s.unsynced, st)
-			}
+			old := len(s.unsynced)
+			s.unsynced = appendSteps(s.unsynced, &e.Ops[i])
+			s.written.apply(s.unsynced[old:])
 		}
 	}
 }
@@ -209,18 +209,14 @@ func (s *storage) synced() bool {
 	if !s.ok("sync", s.log.Sync()) {
 		return false
 	}
-	touched := map[id.Group]bool{}
-	for _, st := range s.unsynced[:s.flushed] {
-		s.durable.apply(st)
-		touched[st.group] = true
-	}
-	s.unsynced, s.flushed = s.unsynced[s.flushed:], 0
+	s.durable.apply(s.unsynced[:s.flushed])
 	s.sequence = s.log.Sequence()
 	for _, g := range s.h.w.groups {
-		if touched[g.id] {
+		if slices.ContainsFunc(s.unsynced[:s.flushed], func(st step) bool { return st.group == g.id }) {
 			g.checkBehind(s.h)
 		}
 	}
+	s.unsynced, s.flushed = slices.Delete(s.unsynced, 0, s.flushed), 0
 	return true
 }
 

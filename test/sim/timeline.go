@@ -12,19 +12,28 @@ type timeline struct {
 }
 
 type moment struct {
-	at  time.Duration
-	set uint64
-	do  func()
+	at   time.Duration
+	set  uint64
+	do   func()
+	of   *box   // whose process it belongs to; nil: nobody's
+	life uint64 // of that process: a later one knows nothing of it
 }
 
 func (m moment) before(o moment) bool {
 	return m.at < o.at || m.at == o.at && m.set < o.set
 }
 
+// void reports whether the process that m belongs to has died meanwhile.
+func (m *moment) void() bool { return m.of != nil && (m.of.life != m.life || !m.of.up) }
+
 // after has do called d from now.
-func (t *timeline) after(d time.Duration, do func()) {
+func (t *timeline) after(d time.Duration, do func()) { t.put(d, moment{do: do}) }
+
+// put lets m come d from now.
+func (t *timeline) put(d time.Duration, m moment) {
 	t.set++
-	t.heap = append(t.heap, moment{t.now + max(d, 0), t.set, do})
+	m.at, m.set = t.now+max(d, 0), t.set
+	t.heap = append(t.heap, m)
 	h := t.heap
 	for i := len(h) - 1; i > 0; {
 		parent := (i - 1) / 4
@@ -38,10 +47,10 @@ func (t *timeline) after(d time.Duration, do func()) {
 
 // next takes the earliest moment at or before end off the heap and makes its
 // time the present.
-func (t *timeline) next(end time.Duration) (do func(), ok bool) {
+func (t *timeline) next(end time.Duration) (m moment, ok bool) {
 	if len(t.heap) == 0 || t.heap[0].at > end {
 		t.now = end
-		return nil, false
+		return moment{}, false
 	}
 	h := t.heap
 	first, last := h[0], len(h)-1
@@ -62,5 +71,5 @@ func (t *timeline) next(end time.Duration) (do func(), ok bool) {
 		i = least
 	}
 	t.now = first.at
-	return first.do, true
+	return first, true
 }

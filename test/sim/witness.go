@@ -345,8 +345,7 @@ func (a *witness) send(e arbitrator.Send) {
 	for i := range e.Messages {
 		a.said(&e.Messages[i])
 	}
-	frame := a.w.frame(e.Messages)
-	a.w.net.send(&a.box, to, peer.Beats, func() { a.w.deliver(&a.box, to, e.To, frame()) })
+	a.w.carry(&a.box, to, e.To, peer.Beats, e.Messages)
 }
 
 // ---- faults ----

@@ -96,11 +96,13 @@ func (w *world) directory(name string) id.UUID {
 func (w *world) run(d time.Duration) {
 	end := w.now + max(d, 0)
 	for {
-		do, ok := w.next(end)
+		m, ok := w.next(end)
 		if !ok {
 			return
 		}
-		do()
+		if !m.void() {
+			m.do()
+		}
 	}
 }
 
@@ -185,12 +187,7 @@ func (w *world) box(name string, isWitness bool) box {
 
 // later has do called d from now unless the process has died meanwhile.
 func (b *box) later(d time.Duration, do func()) {
-	life := b.life
-	b.w.after(d, func() {
-		if b.life == life && b.up {
-			do()
-		}
-	})
+	b.w.put(d, moment{do: do, of: b, life: b.life})
 }
 
 // dialAll connects a box that has just come up.
