@@ -173,6 +173,8 @@ func (c AddMember) apply(v *View, now time.Time) Result {
 	}
 	d, known := v.Dnode(c.Dnode)
 	switch {
+	case c.As != 0 && c.As != g.NextReplica:
+		return refuse(CodeConflict, "group %d: replica %d was given out to another member", c.Group, c.As)
 	case c.UUID.IsZero(), witness && c.UUID != v.Arbitrator.UUID:
 		return refuse(CodeConflict, "group %d: this is not the arbitrator's directory", c.Group)
 	case !witness && (!known || d.Dropped || d.Dropping || d.UUID != c.UUID):

@@ -246,11 +246,14 @@ type (
 	}
 
 	// AddMember gives out a replica id and binds it to a directory (R38). With
-	// Dnode zero the member is the arbitrator.
+	// Dnode zero the member is the arbitrator. As is the id that it is to get: if
+	// that was given out meanwhile, the plan was made from an older record and has
+	// counted one member too few.
 	AddMember struct {
 		Group id.Group
 		Dnode id.Host
 		UUID  id.UUID
+		As    id.Replica `json:",omitempty"` // zero, in old logs: any
 	}
 
 	// SetVoters notes a membership change that Raft has applied: these are the

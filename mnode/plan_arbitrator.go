@@ -49,10 +49,14 @@ func (p *planner) witness(g Group) (Member, bool) {
 	}
 	w, has := g.Witness()
 	if !has || w.UUID != arb.UUID {
-		p.do(Decide{AddMember{Group: g.ID, UUID: arb.UUID}})
+		p.do(Decide{AddMember{Group: g.ID, UUID: arb.UUID, As: g.NextReplica}})
 		return Member{}, false
 	}
-	if e := (Enrolment{g.ID, w.Replica, w.UUID}); w.Joining && !p.f.Enrolled[e] {
+	switch e := (Enrolment{g.ID, w.Replica, w.UUID}); {
+	case w.Joining && p.f.Retired[e]: // it was to leave already when it was needed again
+		p.do(Decide{ForgetMember{Group: g.ID, Replica: w.Replica}})
+		return Member{}, false
+	case w.Joining && !p.f.Enrolled[e]:
 		p.task(g, "add arbitrator", "the arbitrator %s is to confirm", arb.EndPoint)
 		p.do(Enroll{Enrolment: e})
 		return Member{}, false

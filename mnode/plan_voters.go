@@ -76,7 +76,7 @@ func (p *planner) fill(g Group, t int) bool {
 		return false
 	}
 	p.load[best.ID]++
-	p.do(Decide{AddMember{Group: g.ID, Dnode: best.ID, UUID: best.UUID}})
+	p.do(Decide{AddMember{Group: g.ID, Dnode: best.ID, UUID: best.UUID, As: g.NextReplica}})
 	return true
 }
 
