@@ -28,6 +28,9 @@ func (m *Machine) raftMessage(now time.Duration, rep *replica, from id.UUID, msg
 	term := id.Term(in.GetTerm())
 	switch in.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if u, ok := peer.GoneLeader(in.GetContext()); ok && rep.leaseFrom == u {
+			rep.leaseUntil = 0 // R32: its process has ended
+		}
 		if now < rep.leaseUntil && term > rep.Term && !bytes.Equal(in.GetContext(), campaignTransfer) {
 			m.counts.Leased++
 			return // R26: the leader is well, says the leader

@@ -231,6 +231,12 @@ func parseMessage(t *testing.T, line string) peer.Message {
 		if flag["transfer"] {
 			m.Raft.Context = campaignTransfer
 		}
+		if flag["a-is-gone"] {
+			m.Raft.Context = peer.LeaderGone(hostA)
+		}
+		if flag["b-is-gone"] {
+			m.Raft.Context = peer.LeaderGone(hostB)
+		}
 	}
 	switch words[0] {
 	case "enroll":

@@ -224,6 +224,9 @@ func (m *Machine) stepAppResp(g *group, from id.Replica, term id.Term, index id.
 func (m *Machine) toWitness(g *group, to Member, msg *raftpb.Message) {
 	switch msg.GetType() {
 	case raftpb.MsgVote, raftpb.MsgPreVote:
+		if u := g.past.leader; !u.IsZero() && m.peer(u).refused && len(msg.GetContext()) == 0 {
+			msg.Context = peer.LeaderGone(u)
+		}
 	case raftpb.MsgHeartbeat:
 		if !g.leading() || g.feed.state == feedShut {
 			return

@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"bytes"
 	"fmt"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -64,6 +65,24 @@ type Message struct {
 // MaxFeedEntries bounds Last - Base of a Feed (R11b). The arbitrator refuses a
 // longer one before it allocates anything for it.
 const MaxFeedEntries = 4096
+
+// leaderGone begins the context of a vote request whose sender knows that the
+// process of the last leader has ended.
+const leaderGone = "LeaderGone"
+
+// LeaderGone is the context of a request for a vote or a pre-vote of a replica
+// that knows for certain that the process of its last leader, in directory u, has
+// ended (R32): a lease which that host asked the arbitrator for is over (R26).
+func LeaderGone(u id.UUID) []byte { return append([]byte(leaderGone), u[:]...) }
+
+// GoneLeader reads what LeaderGone wrote; false: the context says something else.
+func GoneLeader(context []byte) (u id.UUID, ok bool) {
+	rest, found := bytes.CutPrefix(context, []byte(leaderGone))
+	if !found || len(rest) != len(u) {
+		return id.UUID{}, false
+	}
+	return id.UUID(rest), true
+}
 
 // Run says that entries First and after it, up to the next run or the end, were
 // written in Term.
