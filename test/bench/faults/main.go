@@ -27,6 +27,7 @@ var (
 	rounds = flag.Int("rounds", 5, "measurements of each fault; the median is reported")
 	only   = flag.String("fault", "", "measure only faults whose name contains this")
 	window = flag.Duration("window", 4*time.Second, "how long to watch before and after the event")
+	logs   = flag.Bool("logs-on-disk", false, "logDir lies on the disk that hangs, too")
 	keep   = flag.Bool("keep", false, "keep the logs of every round")
 )
 
@@ -107,7 +108,7 @@ func measure(ctx context.Context, f fault) (after, before time.Duration, err err
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	r, err := rig.New(dir, rig.Options{Bin: *bin, Disks: strings.Contains(f.name, "disk")})
+	r, err := rig.New(dir, rig.Options{Bin: *bin, Disks: strings.Contains(f.name, "disk"), LogsOnDisk: *logs})
 	if err != nil {
 		return 0, 0, err
 	}
