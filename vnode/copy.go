@@ -18,18 +18,10 @@ import (
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
 
-const (
-	// copyCommitBytes is how much of a copy goes into one transaction.
-	copyCommitBytes = 1 << 20
-	// copySyncBytes is after how much a copy notes how far it is: so much is
-	// fetched again after a crash. A sync of a memtable takes some 10 ms.
-	copySyncBytes = 32 << 20
-)
-
 // progressName is the file in a copy that says of what it is, and how far.
 const progressName = "progress"
 
-var progressMagic = checkfile.Magic{'T', 'A', 'R', 'C', 'O', 'P', 'Y', '1'}
+var progressMagic = checkfile.Magic{'T', 'A', 'R', 'C', 'O', 'P', 'Y', '2'}
 
 // progress says what of a snapshot is in a copy, durably.
 type progress struct {
@@ -79,10 +71,10 @@ type incoming struct {
 	v   *Vnode
 	dir string
 	progress
-	db       *badger.DB
-	b        *batch
-	unsynced int   // bytes committed since the last sync
-	failed   error // it can't go on; Receive may, from the last sync
+	db     *badger.DB
+	load   *loader
+	kept   []byte // position that is noted in the directory
+	failed error  // it can't go on; Receive may, from what is kept
 }
 
 // Receive implements consensus.Snapshotter.
@@ -99,7 +91,7 @@ func (v *Vnode) Receive(snapshot consensus.SnapshotID, index id.Index) (consensu
 		err = errors.Join(err, v.home.leave())
 		return nil, fmt.Errorf("receive copy of group %d at entry %d: %w", v.cfg.Group, index, err)
 	}
-	c.b = newBatch(c.db)
+	c.load = newLoader(c.db)
 	return c, nil
 }
 
@@ -112,12 +104,12 @@ func (c *incoming) resume() error {
 	if p.snapshot != c.snapshot || p.index != c.index {
 		return errNoCopy
 	}
-	db, err := openStore(c.dir, c.v.log)
+	db, err := openCopyStore(c.dir, c.v.log)
 	if err != nil { // nothing that is worth a repair: it is fetched again
 		c.v.log.Warn("copy can't go on and begins again", "index", c.index, "err", err)
 		return errNoCopy
 	}
-	c.db, c.progress = db, p
+	c.db, c.progress, c.kept = db, p, p.after
 	return nil
 }
 
@@ -129,7 +121,7 @@ func (c *incoming) begin() error {
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return err
 	}
-	db, err := openStore(c.dir, c.v.log)
+	db, err := openCopyStore(c.dir, c.v.log)
 	c.db = db
 	return err
 }
@@ -142,17 +134,12 @@ func (c *incoming) Write(piece, next []byte) error {
 	if c.failed != nil {
 		return c.failed
 	}
-	piece = bytes.Clone(piece) // until the commit
-	err := eachRecord(piece, c.after, c.b.set)
+	err := eachRecord(piece, c.after, c.load.add)
 	if err == nil {
 		c.after = bytes.Clone(next)
-	}
-	switch {
-	case err != nil:
-	case c.unsynced+c.b.bytes >= copySyncBytes:
-		err = c.sync()
-	case c.b.bytes >= copyCommitBytes:
-		err = c.commit()
+		if c.load.full() {
+			err = c.cut()
+		}
 	}
 	return c.fail(err)
 }
@@ -166,31 +153,46 @@ func (c *incoming) fail(err error) error {
 	return c.failed
 }
 
-// commit puts what was written into the store.
-func (c *incoming) commit() error {
+// cut hands what was written to the store, and notes what of it lasts by now.
+func (c *incoming) cut() error {
 	if c.v.cfg.Room != nil {
 		if err := c.v.cfg.Room(); err != nil {
 			return err
 		}
 	}
-	c.unsynced += c.b.bytes
-	if err := c.b.commit(); err != nil {
+	if err := c.load.cut(c.after); err != nil {
 		return err
 	}
-	c.b = newBatch(c.db)
-	return nil
+	return c.keep(c.load.durable())
 }
 
-// sync makes what was written last, and notes how far that is.
+// sync makes everything that was written last, and notes it. Nothing can be
+// written afterwards.
 func (c *incoming) sync() error {
-	if err := c.commit(); err != nil {
+	if err := c.cut(); err != nil {
 		return err
 	}
-	if err := syncStore(c.dir); err != nil {
+	if err := c.load.flush(); err != nil {
 		return err
 	}
-	c.unsynced = 0
-	return checkfile.Write(filepath.Join(c.dir, progressName), progressMagic, c.progress.append(nil))
+	return c.keep(c.after)
+}
+
+// keep notes a position that the store has durably reached.
+func (c *incoming) keep(after []byte) error {
+	if len(after) == 0 || bytes.Equal(after, c.kept) {
+		return nil
+	}
+	if err := checkfile.SyncDir(c.dir); err != nil { // the names of its tables
+		return err
+	}
+	at := c.progress
+	at.after = after
+	if err := checkfile.Write(filepath.Join(c.dir, progressName), progressMagic, at.append(nil)); err != nil {
+		return err
+	}
+	c.kept = after
+	return nil
 }
 
 // Finish implements consensus.Copy.
@@ -271,7 +273,7 @@ func (c *incoming) closeStore() error {
 	if c.db == nil {
 		return nil
 	}
-	c.b.discard()
+	c.load.close()
 	err := c.db.Close()
 	c.db = nil
 	return err

@@ -280,8 +280,12 @@ func cutPowerAtCopy(t *testing.T, dir string) {
 	step := os.Getenv(copyCutStep)
 	switch step {
 	case "under way":
-		c.(*incoming).unsynced = copySyncBytes // so that the next piece is noted
-		pieces(t, n, c, 20)
+		in := c.(*incoming)
+		for in.kept == nil {
+			in.load.bytes = loadTableBytes // so that the next piece ends a table
+			pieces(t, n, c, 1)
+		}
+		pieces(t, n, c, 5)
 	case "broken off":
 		pieces(t, n, c, 10)
 		if err := c.Close(); err != nil {

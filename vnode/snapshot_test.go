@@ -314,7 +314,7 @@ func TestFullDisk(t *testing.T) {
 	n := mustSnapshot(t, from)
 	cfg := testConfig(t.TempDir())
 	full := errors.New("disk nearly full")
-	left := 2 // megabytes
+	left := 2 // tables
 	cfg.Room = func() error {
 		if left--; left < 0 {
 			return full
@@ -328,6 +328,7 @@ func TestFullDisk(t *testing.T) {
 	var err error
 	for err == nil {
 		var piece, next []byte
+		c.(*incoming).load.bytes = loadTableBytes // the next piece ends a table
 		if piece, next, err = n.Read(c.After()); err == nil {
 			err = c.Write(piece, next)
 		}

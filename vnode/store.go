@@ -28,9 +28,26 @@ const (
 
 // openStore opens the Badger instance of a replica.
 func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
-	if err := removeEmptyLogs(dir); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
+	return open(storeOptions(dir, log))
+}
+
+// openCopyStore opens one that a loader fills.
+func openCopyStore(dir string, log *slog.Logger) (*badger.DB, error) {
+	return open(loaderOptions(storeOptions(dir, log)))
+}
+
+func open(opts badger.Options) (*badger.DB, error) {
+	if err := removeEmptyLogs(opts.Dir); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", opts.Dir, err)
 	}
+	db, err := badger.Open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", opts.Dir, err)
+	}
+	return db, nil
+}
+
+func storeOptions(dir string, log *slog.Logger) badger.Options {
 	opts := badger.DefaultOptions(dir)
 	opts.SyncWrites = false // Checkpoint is what makes things durable
 	opts.DetectConflicts = false
@@ -44,11 +61,7 @@ func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
 	opts.ValueLogFileSize = valueLogBytes
 	opts.NumGoroutines = 2
 	opts.Logger = &badgerLog{log: log}
-	db, err := badger.Open(opts)
-	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", dir, err)
-	}
-	return db, nil
+	return opts
 }
 
 // badgerLog hands Badger's own messages on: what it calls information is noise

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -69,7 +68,6 @@ type load struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
 	next   atomic.Int64 // row
-	errs   atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -163,7 +161,7 @@ func statement(row int64) string {
 		b = strconv.AppendInt(b, at%1000, 10)
 		b = append(b, ')')
 	}
-	return string(bytes.Clone(b))
+	return string(b)
 }
 
 // stop ends the load.
