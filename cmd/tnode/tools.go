@@ -130,7 +130,7 @@ func clientConfig(c *cli.Context) (client.Config, error) {
 }
 
 // reached gives an error its exit code: a refusal by a host is a failure, no
-// answer is another.
+// answer is another, unless the statement may have run all the same.
 func reached(err error) error {
 	var refused *client.Error
 	var unreachable *net.OpError
@@ -139,8 +139,10 @@ func reached(err error) error {
 		return nil
 	case errors.As(err, &refused) && refused.Code == client.CodeAuthFailure:
 		return fmt.Errorf("%w: give the password with -p, or in a --password-file", err)
-	case errors.As(err, &refused):
+	case errors.As(err, &refused), errors.Is(err, client.ErrUnknownOutcome):
 		return err
+	case errors.Is(err, context.DeadlineExceeded):
+		return &exitError{exitUnreachable, err}
 	case errors.As(err, &unreachable):
 		return &exitError{exitUnreachable, fmt.Errorf("%w: is tnode running there? -h and -P name another host", err)}
 	}

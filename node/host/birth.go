@@ -290,7 +290,7 @@ func (h *Host) sayWaiting(said map[string]string, addr string, err error) {
 		h.log.Warn("this host is not let in", "by", addr, "reason", refused.Text)
 	default:
 		if was := h.waiting.Load(); was == nil || !was.operator {
-			text := fmt.Sprintf("this host (%s) is in no cluster yet: %s does not let it in (%v); start that host, and type CREATE DNODE '%s' there", h.cfg.EndPoint, addr, err, h.cfg.EndPoint)
+			text := fmt.Sprintf("this host (%s) is in no cluster yet: %s does not answer (%v); start that host, and type CREATE DNODE '%s' there", h.cfg.EndPoint, addr, err, h.cfg.EndPoint)
 			h.waiting.Store(&waiting{text, false})
 		}
 		h.log.Info("waiting for a host of the cluster", "end_point", addr, "err", err)

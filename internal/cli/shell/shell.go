@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -77,11 +78,29 @@ func (s *Shell) Interact(ctx context.Context) error {
 		if word := strings.ToLower(strings.Trim(strings.TrimSpace(line), ";")); word == "exit" || word == "quit" {
 			return nil
 		}
-		for _, statement := range Split(line) {
-			if err := s.run(ctx, statement); err != nil {
-				fmt.Fprintln(s.out, "error:", err)
-			}
+		s.answer(ctx, line)
+	}
+}
+
+// answer runs the statements of a line up to the first that fails. Ctrl-C ends
+// these and no later ones.
+func (s *Shell) answer(ctx context.Context, line string) {
+	// ctx ends with the first Ctrl-C, and with it the process if this were a script.
+	ctx, stop := signal.NotifyContext(context.WithoutCancel(ctx), os.Interrupt)
+	defer stop()
+	for _, statement := range Split(line) {
+		err := s.run(ctx, statement)
+		switch {
+		case err == nil:
+			continue
+		case ctx.Err() == nil:
+			fmt.Fprintln(s.out, "error:", err)
+		case errors.Is(err, client.ErrUnknownOutcome):
+			fmt.Fprintln(s.out, "interrupted: it may have run all the same")
+		default:
+			fmt.Fprintln(s.out, "interrupted")
 		}
+		return // what follows may need what has failed, as after USE
 	}
 }
 

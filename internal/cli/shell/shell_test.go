@@ -3,7 +3,14 @@ package shell
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/client"
@@ -58,5 +65,48 @@ func TestTable(t *testing.T) {
 		"          vgId: 2\n"
 	if got := list(rows); got != want {
 		t.Errorf("too wide for the terminal: got\n%swant\n%s", got, want)
+	}
+}
+
+// Ctrl-C ends the statement that runs, and not those after it.
+func TestInterrupt(t *testing.T) {
+	asked := make(chan struct{})
+	first := true
+	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first {
+			first = false
+			io.Copy(io.Discard, r.Body) //nolint:errcheck // only then is the end of the connection seen
+			close(asked)
+			<-r.Context().Done()
+			return
+		}
+		io.WriteString(w, `{"code":0,"column_meta":[["n","INT",4]],"data":[[7]],"rows":1}`)
+	}))
+	defer host.Close()
+	config := client.DefaultConfig()
+	config.EndPoints = []string{strings.TrimPrefix(host.URL, "http://")}
+	var out bytes.Buffer
+	s, err := New(config, os.Stdin, &out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As the command does, which would end a script.
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt)
+	defer stop()
+	go func() {
+		<-asked
+		if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.answer(ctx, "SELECT 1; SELECT 2")
+	if got := out.String(); got != "interrupted\n" {
+		t.Errorf("the statements of the line: got %q, want only that it was interrupted", got)
+	}
+	<-ctx.Done()
+	out.Reset()
+	s.answer(ctx, "SELECT 3")
+	if !strings.Contains(out.String(), "│ 7 │") {
+		t.Errorf("the next line: got %q, want its rows", &out)
 	}
 }
