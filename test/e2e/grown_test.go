@@ -13,35 +13,15 @@ import (
 // grown is a cluster of more than two data hosts, with one database for each
 // number of replicas that they can have, and a table in each.
 type grown struct {
-	t     *testing.T
-	arb   *process
-	hosts []*process
-	c     *client.Client
-	rows  int // that each table was acknowledged to have
+	*cluster
+	rows int // that each table was acknowledged to have
 }
 
-// grow starts a cluster of so many data hosts, and waits until it is whole.
+// grow starts one and waits until it is in sync.
 func grow(t *testing.T, hosts int) *grown {
 	t.Helper()
-	g := &grown{t: t, arb: newArbitrator(t).start()}
-	first := ""
-	for i := range hosts {
-		h := newHost(t, first, g.arb.peer)
-		h.configure("numOfMnodes 3")
-		if i == 0 {
-			first = h.peer
-		}
-		g.hosts = append(g.hosts, h.start())
-	}
+	g := &grown{cluster: gather(t, hosts)}
 	g.c = patient(t, g.hosts...)
-	g.hosts[0].serving()
-	for _, h := range g.hosts[1:] {
-		query(t, g.c, "CREATE DNODE '"+h.peer+"'")
-	}
-	await(t, "all hosts are in, three of them with the metadata", func() bool {
-		rows, err := g.c.Query(context.Background(), "SHOW MNODES")
-		return err == nil && len(rows.Data) == 3 && only(t, g.c, "SHOW MNODES", "role", "master", "slave") && only(t, g.c, "SHOW DNODES", "status", "ready")
-	})
 	for replicas := 1; replicas <= hosts; replicas++ {
 		query(t, g.c, fmt.Sprintf("CREATE DATABASE r%d REPLICA %d VGROUPS %d", replicas, replicas, hosts))
 		query(t, g.c, fmt.Sprintf("CREATE TABLE r%d.t (ts TIMESTAMP, n BIGINT)", replicas))
@@ -98,11 +78,20 @@ func (g *grown) intact(missing int) {
 			g.t.Errorf("replica %d: %d rows, %d were acknowledged", r, n, want)
 		}
 	}
+	if groups, want := sameReplicas(g.t, g.c, g.hosts), len(g.hosts)*len(g.hosts); groups != want {
+		g.t.Errorf("%d groups, want %d", groups, want)
+	}
+}
+
+// sameReplicas waits until the replicas of each group have applied the same, and
+// compares their digests. It returns how many groups there are.
+func sameReplicas(t *testing.T, c *client.Client, hosts []*process) (groups int) {
+	t.Helper()
 	var byGroup map[uint32][]client.Vnode
-	await(g.t, "the replicas of each group have applied the same", func() bool {
+	await(t, "the replicas of each group have applied the same", func() bool {
 		byGroup = map[uint32][]client.Vnode{}
-		for _, h := range g.hosts {
-			list, err := g.c.Vnodes(context.Background(), h.http)
+		for _, h := range hosts {
+			list, err := c.Vnodes(context.Background(), h.http)
 			if err != nil {
 				return false
 			}
@@ -117,16 +106,14 @@ func (g *grown) intact(missing int) {
 		}
 		return true
 	})
-	if want := len(g.hosts) * len(g.hosts); len(byGroup) != want {
-		g.t.Errorf("%d groups, want %d", len(byGroup), want)
-	}
 	for group, list := range byGroup {
 		for _, v := range list {
 			if v.Digest != list[0].Digest {
-				g.t.Errorf("group %d: digests differ at entry %d", group, v.Applied)
+				t.Errorf("group %d: digests differ at entry %d", group, v.Applied)
 			}
 		}
 	}
+	return len(byGroup)
 }
 
 // survivesEach kills every box in turn. What has a second replica goes on at
