@@ -198,17 +198,24 @@ func (m *Machine) enrolled(from id.UUID, msg *peer.Message) {
 		if !same {
 			return false
 		}
-		if msg.Refusal != 0 {
-			m.out.refuse(e.Ticket, fmt.Errorf("%w: %s", ErrWitnessRefused, msg.Refusal))
-		} else {
+		switch msg.Refusal {
+		case 0:
 			m.out.answers = append(m.out.answers, Enrolled{Ticket: e.Ticket})
+		case peer.Retired:
+			m.out.refuse(e.Ticket, fmt.Errorf("%w: %w", ErrWitnessRefused, ErrRetired))
+		default:
+			m.out.refuse(e.Ticket, fmt.Errorf("%w: %s", ErrWitnessRefused, msg.Refusal))
 		}
 		return true
 	})
 }
 
-// ErrWitnessRefused means that the arbitrator will not keep the record.
-var ErrWitnessRefused = errors.New("the arbitrator refused")
+var (
+	// ErrWitnessRefused means that the arbitrator will not keep the record.
+	ErrWitnessRefused = errors.New("the arbitrator refused")
+	// ErrRetired is why, if it never will: another replica id is needed.
+	ErrRetired = errors.New(peer.Retired.String())
+)
 
 // noteWitnesses remembers which directories are arbitrators.
 func (m *Machine) noteWitnesses(g *group) {
