@@ -82,21 +82,34 @@ func (c DropDnode) apply(v *View, _ time.Time) Result {
 	if !ok || d.Dropped {
 		return refuse(CodeNoDnode, "Dnode does not exist: %d", c.Dnode)
 	}
-	others := slices.DeleteFunc(v.placeable(nil), func(x Dnode) bool { return x.ID == d.ID })
+	if err := v.dispensable(d); err != nil {
+		return refuseWith(err)
+	}
+	v.dnode(d.ID).Dropping = true
+	return Result{Number: uint64(d.ID)}
+}
+
+// dispensable reports why the groups of the cluster could not do without a
+// dnode: not only its own, those of others that leave need a place, too.
+func (v *View) dispensable(d Dnode) error {
+	all := v.placeable(nil)
+	others := slices.DeleteFunc(slices.Clone(all), func(x Dnode) bool { return x.ID == d.ID })
 	for _, g := range v.Groups {
-		if g.State == Dropping || !slices.ContainsFunc(g.Data(), func(m Member) bool { return m.Dnode == d.ID }) {
+		here := slices.ContainsFunc(g.Data(), func(m Member) bool { return m.Dnode == d.ID })
+		if g.State == Dropping || !here && len(others) == len(all) {
 			continue
 		}
 		switch {
 		case g.ID == id.Mnode && len(others) == 0:
-			return refuse(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d is the only one", d.ID)
-		case len(others) < v.wanted(g):
-			return refuse(CodeOutOfDnodes, "more dnodes are needed: a replica of vgroup %d on dnode %d has no place to go; if its directory is lost, keep the dnode and type RESTORE DNODE %d",
+			return fail(CodeMnodeMaster, "Cannot drop mnode which is leader: dnode %d is the only one", d.ID)
+		case len(others) < v.wanted(g) && here:
+			return fail(CodeOutOfDnodes, "more dnodes are needed: a replica of vgroup %d on dnode %d has no place to go; if its directory is lost, keep the dnode and type RESTORE DNODE %d",
 				g.ID, d.ID, d.ID)
+		case len(others) < v.wanted(g):
+			return fail(CodeOutOfDnodes, "more dnodes are needed: %d for vgroup %d, which is to leave another dnode that is being dropped", v.wanted(g), g.ID)
 		}
 	}
-	v.dnode(d.ID).Dropping = true
-	return Result{Number: uint64(d.ID)}
+	return nil
 }
 
 func (c RemoveDnode) apply(v *View, _ time.Time) Result {
