@@ -269,6 +269,9 @@ func (s *Master) act(ctx context.Context, a Action) (after func(), err error) {
 		} else {
 			err = s.outside.Enroll(ctx, a.Group, a.Replica, a.Witness)
 		}
+		if errors.Is(err, consensus.ErrRetired) {
+			a.Retire, err = true, nil // the answer to another question
+		}
 		return func() { s.enrolled(a) }, err
 	case Change:
 		s.mu.Lock()

@@ -128,7 +128,7 @@ func (p *planner) create(g Group) {
 	absent := 0
 	for _, m := range g.Members {
 		switch {
-		case p.v.gone(m), m.Witness && !m.UUID.IsZero() && m.UUID != p.v.Arbitrator.UUID:
+		case !m.Witness && p.lost(m), m.Witness && !m.UUID.IsZero() && m.UUID != p.v.Arbitrator.UUID:
 			absent++ // it never comes: the others go on without it, and it is replaced
 		case m.UUID.IsZero():
 			p.task(g, "create vgroup", "the arbitrator %s has never answered", p.v.Arbitrator.EndPoint)
@@ -183,8 +183,7 @@ func (p *planner) drop(g Group) {
 // directory is gone, or it is silent and being dropped.
 func (p *planner) lost(m Member) bool {
 	d, _ := p.v.Dnode(m.Dnode)
-	_, there := p.f.Fresh(p.now, m.Dnode)
-	return p.v.gone(m) || d.Dropping && !there
+	return p.v.gone(m) || d.Dropping && p.f.silent(p.now, d) > quietIntervals*p.f.Interval
 }
 
 // removed reports whether a host that knows of the drop has no such replica.

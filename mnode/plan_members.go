@@ -26,14 +26,41 @@ func (p *planner) members(g Group) {
 	if !ready {
 		return
 	}
-	if change, differs := difference(line, want); differs {
-		if !p.carried(want) {
-			p.task(g, "change members", "too few of the members that vote then answer now")
-			return
-		}
+	change, differs := difference(line, want)
+	switch {
+	case !differs && len(want)%2 == 1:
+		p.unneeded(g, line)
+	case !differs:
+	case !p.carried(want):
+		p.task(g, "change members", "too few of the members that vote then answer now")
+	default:
 		p.task(g, "change members", "")
 		p.do(Change{Group: g.ID, Leader: host.UUID, Change: change})
 	}
+}
+
+// unneeded strikes out an arbitrator that was to join a group which is odd now,
+// and stays so.
+func (p *planner) unneeded(g Group, line GroupReport) {
+	if slices.ContainsFunc(g.Data(), func(m Member) bool { return m.Joining || p.v.departs(m) }) {
+		return
+	}
+	for _, m := range g.Members {
+		if _, known := line.member(m.Replica); !m.Witness || !m.Joining || known {
+			continue
+		}
+		if !p.calm(g) || !p.retired(g, m) {
+			p.task(g, "remove replica", "the arbitrator %s is to forget it", p.v.at(m.UUID))
+			return
+		}
+		p.do(Decide{ForgetMember{Group: g.ID, Replica: m.Replica}})
+	}
+}
+
+// calm reports whether no change of a group can be under way any more that this
+// master has asked for, or the last one.
+func (p *planner) calm(g Group) bool {
+	return p.now.Sub(p.f.Began) > actionTimeout && p.now.Sub(p.f.Changing[g.ID]) > actionTimeout
 }
 
 // carried reports whether a majority of voters answers: a change that these
@@ -92,7 +119,6 @@ func (p *planner) record(g Group, line GroupReport) bool {
 // change can be under way any more, asked for by this master or the last one,
 // that makes it a voter.
 func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool {
-	calm := p.now.Sub(p.f.Began) > actionTimeout && p.now.Sub(p.f.Changing[g.ID]) > actionTimeout
 	extra := len(p.staying(g)) - t
 	for i := len(g.Members) - 1; i >= 0; i-- { // the newest first
 		m := g.Members[i]
@@ -104,7 +130,7 @@ func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool 
 		default:
 			continue
 		}
-		if !calm {
+		if !p.calm(g) {
 			p.task(g, "remove replica", "replica %d was to join and is taken back in a moment", m.Replica)
 			return true
 		}
@@ -119,7 +145,9 @@ func (p *planner) takeBack(g Group, line GroupReport, leader Dnode, t int) bool 
 }
 
 // clear strikes out former members, once every data replica that stays has
-// applied the change that removed them (R24).
+// applied the change that removed them (R24). It reports whether the rest has to
+// wait. That an arbitrator can't be told holds up nothing: nobody asks it for that
+// replica any more.
 func (p *planner) clear(g Group) bool {
 	for _, m := range g.Members {
 		if !m.Leaving {
@@ -133,7 +161,7 @@ func (p *planner) clear(g Group) bool {
 		}
 		if m.Witness && !p.retired(g, m) {
 			p.task(g, "remove replica", "the arbitrator %s is to forget it", p.v.at(m.UUID))
-			return true
+			continue
 		}
 		p.do(Decide{ForgetMember{Group: g.ID, Replica: m.Replica}})
 		return true

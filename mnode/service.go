@@ -56,7 +56,7 @@ func (s *Master) Report(r Report) (Answer, error) {
 	now, v := time.Now(), s.mnode.View()
 	d, ok := v.DnodeOf(r.UUID)
 	if !ok || d.Dropped || d.ID != r.Dnode {
-		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was %s", r.Dnode, r.UUID.Short(), v.fate(r.Dnode))
+		return Answer{}, fail(CodeRefused, "dnode %d with directory %s is no member: it was %s", r.Dnode, r.UUID.Short(), v.fate(r))
 	}
 	h := Heard{Report: r, At: now, Reason: s.mismatch(v, r)}
 	if s.hear(d, h) {
@@ -116,12 +116,13 @@ func sameGroups(a, b Report) bool {
 // ready; the name of the key follows.
 const Misfit = "cfg parameters inconsistent: "
 
-// fate says what became of a dnode's directory that is no member any more.
-func (v *View) fate(n id.Host) string {
-	if d, ok := v.Dnode(n); ok && !d.Dropped {
-		return fmt.Sprintf("restored with another directory, this one is not needed any more: stop tnode here and empty its dataDir (dnode %d is at %s)", n, d.EndPoint)
+// fate says what became of a reporting directory that is no member any more, and
+// what to do with it.
+func (v *View) fate(r Report) string {
+	if d, ok := v.Dnode(r.Dnode); ok && !d.Dropped {
+		return fmt.Sprintf("restored with another directory, this one is not needed any more: stop tnode here and empty its dataDir (dnode %d is at %s)", d.ID, d.EndPoint)
 	}
-	return "dropped"
+	return fmt.Sprintf("dropped: empty its dataDir and type CREATE DNODE '%s' to let it in as another one", r.EndPoint)
 }
 
 // mismatch names the first setting of a host that differs from this one's

@@ -49,6 +49,7 @@ type worldArbitrator struct {
 
 // worldRaft is the configuration that a group has applied.
 type worldRaft struct {
+	group   id.Group
 	members []consensus.MemberStatus
 	last    id.Index
 	leader  id.UUID
@@ -67,7 +68,7 @@ func newWorld(t *testing.T, arbitrator bool) *world {
 		found.Arbitrator, found.Witness = w.config, uuidW
 	}
 	w.hosts[1] = &worldHost{uuid: uuidA, endPoint: "a:6030", up: true, held: map[id.Group]id.Replica{id.Mnode: 1}}
-	w.rafts[id.Mnode] = &worldRaft{last: 100, members: []consensus.MemberStatus{
+	w.rafts[id.Mnode] = &worldRaft{group: id.Mnode, last: 100, members: []consensus.MemberStatus{
 		{Member: consensus.Member{Replica: 1, UUID: uuidA}, Match: 100},
 	}}
 	w.newMaster()
@@ -146,7 +147,7 @@ func (w *world) elect() {
 
 // leads reports whether a directory is that of a data voter that is up.
 func (w *world) leads(raft *worldRaft, u id.UUID) bool {
-	return w.alive(u) && slices.ContainsFunc(raft.members, func(m consensus.MemberStatus) bool {
+	return w.holds(raft, u) && slices.ContainsFunc(raft.members, func(m consensus.MemberStatus) bool {
 		return m.UUID == u && !m.Witness && !m.Learner
 	})
 }
@@ -159,11 +160,11 @@ func (w *world) equal(h *worldHost) {
 			delete(h.held, g.ID)
 			has = false
 		}
-		if mine && !has && (g.State == Creating || m.Joining) {
+		if mine && !has && (g.State == Creating || g.State == Formed && m.Joining) {
 			h.held[g.ID] = m.Replica
 		}
 		if g.State == Formed && w.rafts[g.ID] == nil {
-			raft := &worldRaft{last: 1}
+			raft := &worldRaft{group: g.ID, last: 1}
 			for _, f := range g.Founders {
 				raft.members = append(raft.members, consensus.MemberStatus{
 					Member: consensus.Member{Replica: f.Replica, UUID: f.UUID, Witness: f.Witness}, Match: 1,
@@ -214,7 +215,7 @@ func (w *world) quorum(raft *worldRaft) bool {
 			continue
 		}
 		all++
-		if m.Witness && w.arbitrates(m.UUID) || !m.Witness && w.alive(m.UUID) {
+		if m.Witness && w.arbitrates(m.UUID) || !m.Witness && w.holds(raft, m.UUID) {
 			up++
 		}
 	}
@@ -234,6 +235,28 @@ func (w *world) serving(u id.UUID) *worldArbitrator {
 		}
 	}
 	return nil
+}
+
+// holds reports whether a directory is up and has its replica: a group that was
+// formed without it never gave it one.
+func (w *world) holds(raft *worldRaft, u id.UUID) bool {
+	for _, h := range w.hosts {
+		if h.uuid == u {
+			_, has := h.held[raft.group]
+			return h.up && has
+		}
+	}
+	return false
+}
+
+// enrolled reports whether an arbitrator has a record, whether or not it is up.
+func (w *world) enrolled(e Enrolment) bool {
+	for _, a := range w.arbs {
+		if a.uuid == e.Witness && a.records[e] {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *world) alive(u id.UUID) bool {
@@ -265,7 +288,9 @@ func (w *world) act(a Action) {
 			return
 		}
 		if live, known := arb.records[a.Enrolment]; !a.Retire && known && !live {
-			w.t.Fatalf("enrolled after it was retired: %+v", a)
+			w.facts.Retired[a.Enrolment] = true // as Master.act does
+			fmt.Fprintf(w.log, "enroll group %d replica %d: it was retired\n", a.Group, a.Replica)
+			return
 		}
 		arb.records[a.Enrolment] = !a.Retire
 		if a.Retire {
@@ -345,7 +370,7 @@ func (w *world) change(a Change) {
 	}
 	for _, m := range a.Change.AddVoter {
 		fmt.Fprintf(w.log, " voter %d", m.Replica)
-		if m.Witness && !w.serving(m.UUID).records[Enrolment{a.Group, m.Replica, m.UUID}] {
+		if m.Witness && !w.enrolled(Enrolment{a.Group, m.Replica, m.UUID}) {
 			w.t.Fatalf("group %d: replica %d votes before it is enrolled", a.Group, m.Replica)
 		}
 		raft.members = slices.DeleteFunc(slices.Clone(raft.members), func(x consensus.MemberStatus) bool { return x.Replica == m.Replica })
