@@ -76,7 +76,7 @@ func missing(lines int, more string) string {
 // is counted; what was queued before comes first, then the number, then what
 // follows.
 func TestDestinationHangs(t *testing.T) {
-	long := strings.Repeat("x", maxBytes/8-1) + "\n"
+	long := strings.Repeat("x", maxBytes/8-100) + "\n" // the last small line would find room
 	for _, c := range []struct {
 		name string
 		line func(i int) string
@@ -114,11 +114,13 @@ func TestDestinationHangs(t *testing.T) {
 	}
 }
 
+var tooLong = strings.Repeat("x", maxBytes) + "\n"
+
 // A line that could never be queued is lost like any other.
 func TestLineThatIsTooLong(t *testing.T) {
 	s := &sink{}
 	w := Start(s)
-	fmt.Fprint(w, strings.Repeat("x", maxBytes)+"\n")
+	fmt.Fprint(w, tooLong)
 	Close(w)
 	if got := withoutTime(s.String()); got != missing(1, "") {
 		t.Errorf("got %.300q", got)
@@ -149,8 +151,10 @@ func TestDestinationFull(t *testing.T) {
 				synctest.Wait()
 				s.set(func() { s.full = false })
 				fmt.Fprint(w, "four\n")
+				synctest.Wait()
+				fmt.Fprint(w, tooLong) // another reason
 				Close(w)
-				want := c.left + missing(c.lost, ` err="no space left"`) + "four\n"
+				want := c.left + missing(c.lost, ` err="no space left"`) + "four\n" + missing(1, "")
 				if got := withoutTime(s.String()); got != want {
 					t.Errorf("got\n%s\nwant\n%s", got, want)
 				}
@@ -190,7 +194,9 @@ func TestClose(t *testing.T) {
 		if took := time.Since(began); took != closeWithin {
 			t.Errorf("Close took %v, want %v", took, closeWithin)
 		}
-		fmt.Fprint(a, "after the end\n")
+		for _, w := range []io.Writer{a, b, c} {
+			fmt.Fprint(w, "after the end\n")
+		}
 		Close(a)
 		if got := well.String(); got != "last\n" {
 			t.Errorf("a destination that is well has %q", got)
