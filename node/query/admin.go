@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"errors"
-	"net"
 	"strconv"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
@@ -57,11 +56,12 @@ func (e *Engine) administer(ctx context.Context, parsed sql.Statement) (*Result,
 	return &Result{}, nil
 }
 
+// endPoint is e with a port, as a host writes its own.
 func endPoint(e sql.EndPoint, port uint16) string {
-	if e.Port != 0 {
-		port = e.Port
+	if e.Port == 0 {
+		e.Port = port
 	}
-	return net.JoinHostPort(e.Host, strconv.Itoa(int(port)))
+	return e.String() // the brackets of an IPv6 address are part of Host
 }
 
 func (e *Engine) dropDnode(ctx context.Context, q *sql.DropDnode) error {
