@@ -323,6 +323,7 @@ func (s *Master) asked(endPoint string, u id.UUID) {
 
 // finish notes the end of an action; a lasting failure is logged once.
 func (s *Master) finish(o outcome) {
+	defer s.forgetOld()
 	delete(s.running, o.key)
 	if o.err == nil {
 		s.retry[o.key] = time.Now().Add(repeatAfter)
@@ -333,7 +334,6 @@ func (s *Master) finish(o outcome) {
 		if o.after != nil {
 			o.after()
 		}
-		s.forgetOld()
 		return
 	}
 	s.retry[o.key] = time.Now().Add(retryAfter)
@@ -357,6 +357,7 @@ func (s *Master) forgetOld() {
 	}
 	now := time.Now()
 	maps.DeleteFunc(s.retry, func(_ string, at time.Time) bool { return now.After(at) })
+	maps.DeleteFunc(s.failed, func(key string, _ failure) bool { _, recent := s.retry[key]; return !recent })
 }
 
 // push gives every other host the newest View; hosts that hold a replica of the

@@ -3,6 +3,7 @@ package mnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -97,5 +98,46 @@ func TestAnswersBelongToAnEndPoint(t *testing.T) {
 	actions, _ := Plan(w.now, w.v, &w.facts)
 	if len(actions) > 0 {
 		t.Errorf("the plan wants %+v, want nothing", actions)
+	}
+}
+
+// TestAMasterForgetsWhatIsNoMore: databases that come and go leave nothing
+// behind in a master that leads for years, nor do actions that failed once.
+func TestAMasterForgetsWhatIsNoMore(t *testing.T) {
+	w := newWorld(t, true)
+	w.commit(CreateDnode{EndPoint: "b:6030"})
+	w.addHost(2, uuidB, "b:6030")
+	w.settle(nil)
+	o := DefaultOptions()
+	o.Replica = 2
+	for range 5 {
+		w.commit(CreateDatabase{Name: "demo", Options: o})
+		w.settle(nil)
+		w.commit(DropDatabase{Name: "demo"})
+		w.settle(nil)
+	}
+	w.facts.Hosts[9] = Heard{At: w.now}
+	w.reconcile()
+	for e := range w.facts.Enrolled {
+		if e.Group != id.Mnode {
+			t.Errorf("%+v is known as enrolled, and the group is gone", e)
+		}
+	}
+	if n := len(w.facts.Retired); n > 0 {
+		t.Errorf("%d retired replicas of groups that are gone are known", n)
+	}
+	if n := len(w.facts.Hosts); n != 2 {
+		t.Errorf("reports of %d hosts are kept, want 2", n)
+	}
+
+	s := &Master{running: map[string]bool{}, retry: map[string]time.Time{}, failed: map[string]failure{}, log: slog.New(slog.DiscardHandler)}
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 100 * maxActions {
+			s.finish(outcome{key: fmt.Sprint(i), err: errors.New("not this time")})
+			time.Sleep(retryAfter)
+		}
+	})
+	if n := len(s.retry) + len(s.failed); n > 10*maxActions {
+		t.Errorf("%d actions of the past are remembered", n)
 	}
 }

@@ -1,6 +1,7 @@
 package mnode
 
 import (
+	"maps"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -135,8 +136,14 @@ type Facts struct {
 	Retired  map[Enrolment]bool
 }
 
-// notice keeps Known: a new map, as the old one may be looked at.
+// notice keeps Known, and forgets what is about groups and dnodes that are no
+// more. Maps are made anew, as the old ones may be looked at.
 func (f *Facts) notice(now time.Time, v *View) {
+	f.Enrolled, f.Retired = v.ofGroups(f.Enrolled), v.ofGroups(f.Retired)
+	maps.DeleteFunc(f.Changing, func(n id.Group, _ time.Time) bool { return v.group(n) == nil })
+	gone := func(n id.Host) bool { d, ok := v.Dnode(n); return !ok || d.Dropped }
+	maps.DeleteFunc(f.Hosts, func(n id.Host, _ Heard) bool { return gone(n) })
+	maps.DeleteFunc(f.Knocks, func(n id.Host, _ time.Time) bool { return gone(n) })
 	known := make(map[id.UUID]time.Time, len(v.Dnodes))
 	for _, d := range v.Live() {
 		if at, ok := f.Known[d.UUID]; ok {
@@ -146,6 +153,19 @@ func (f *Facts) notice(now time.Time, v *View) {
 		}
 	}
 	f.Known = known
+}
+
+// ofGroups is what is about groups that exist.
+func (v *View) ofGroups(known map[Enrolment]bool) map[Enrolment]bool {
+	lost := func(e Enrolment, _ bool) bool { return v.group(e.Group) == nil }
+	for e := range known {
+		if lost(e, true) {
+			known = maps.Clone(known)
+			maps.DeleteFunc(known, lost)
+			break
+		}
+	}
+	return known
 }
 
 // silent is for how long this master has waited for a word of a dnode.
