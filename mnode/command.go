@@ -109,9 +109,10 @@ const (
 	MaxCommand = 1 << 20
 )
 
-// ErrNewer says that a command was written by a newer version. A replica that
-// skipped it would silently differ from the others, so it stops instead.
-var ErrNewer = errors.New("this version does not know the command: upgrade this host")
+// ErrNewer says that a command or a state was written by a newer version. A replica
+// that skipped what it does not know would silently differ from the others, so it
+// stops instead.
+var ErrNewer = errors.New("a newer version wrote it: upgrade this host")
 
 // Encode returns the bytes that go into the log.
 func (e Envelope) Encode() ([]byte, error) {

@@ -1,6 +1,7 @@
 package mnode
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
@@ -191,5 +193,73 @@ func TestBrokenCopyIsNotTaken(t *testing.T) {
 	names, err := os.ReadDir(to.dir)
 	if err != nil || len(names) != 0 {
 		t.Errorf("%v, %v are left in %s", names, err, filepath.Base(to.dir))
+	}
+}
+
+// TestEveryFieldTravels: whatever there is in a View is in a checkpoint and in a
+// copy, also a field that is added tomorrow.
+func TestEveryFieldTravels(t *testing.T) {
+	want := new(View)
+	fill(t, reflect.ValueOf(want).Elem(), "View")
+	b, err := EncodeView(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := new(View)
+	if err := decodeStrict(b, got); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
+// fill gives every part of a value something that is not zero.
+func fill(t *testing.T, v reflect.Value, name string) {
+	t.Helper()
+	if at, ok := v.Addr().Interface().(*time.Time); ok {
+		*at = birth
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			field := v.Type().Field(i)
+			if !field.IsExported() {
+				t.Fatalf("%s.%s is in no checkpoint: its name begins with a small letter", name, field.Name)
+			}
+			fill(t, v.Field(i), name+"."+field.Name)
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(t, v.Index(0), name+"[]")
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(t, v.Index(i), name+"[]")
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem(), name)
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int64:
+		v.SetInt(1)
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(1)
+	default:
+		t.Fatalf("%s is a %s: say here how to fill it", name, v.Kind())
+	}
+}
+
+// TestNewerStateIsNamed: whoever goes back to an older version is told what to do.
+func TestNewerStateIsNamed(t *testing.T) {
+	m := openTest(t, t.TempDir())
+	applyAll(t, m, 2, everyCommand()[:1]...)
+	b, err := EncodeView(m.View())
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := append(bytes.TrimSuffix(b, []byte("}")), `,"Racks":[]}`...)
+	if _, err := DecodeView(newer); !errors.Is(err, ErrNewer) {
+		t.Errorf("got %v, want ErrNewer", err)
 	}
 }

@@ -30,7 +30,7 @@ func EncodeView(v *View) ([]byte, error) {
 func DecodeView(b []byte) (*View, error) {
 	v := new(View)
 	if err := decodeStrict(b, v); err != nil {
-		return nil, fmt.Errorf("decode view: %w", err)
+		return nil, fmt.Errorf("decode view: %w: %w", err, ErrNewer) // checksums have found damage before
 	}
 	if err := v.check(); err != nil {
 		return nil, fmt.Errorf("decode view %d: %w", v.Index, err)
