@@ -260,11 +260,14 @@ func (n *Node) newDoors() error {
 	return nil
 }
 
-// member returns nil once this host is a member of a cluster that has begun. A
-// host that was one before it started is waited for; one that nobody has let in
-// is not.
+// member returns nil once this host is a member of a cluster that has begun, and
+// as long as it is one. A host that was one before it started is waited for; one
+// that nobody has let in is not.
 func (n *Node) member(ctx context.Context) error {
 	if err := n.refusal(); err != nil {
+		return err
+	}
+	if err := n.host.Removed(); err != nil {
 		return err
 	}
 	if n.ready.Load() {

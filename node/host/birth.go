@@ -83,6 +83,16 @@ type waiting struct {
 	operator bool // only an operator can change that
 }
 
+// Removed says why this host is in its cluster no more, with what to do, and has
+// the code of a dnode that does not exist. Nil: nobody has said so. It is cheap
+// enough to ask for each statement.
+func (h *Host) Removed() error {
+	if why := h.removed.Load(); why != nil {
+		return &CodedError{Code: mnode.CodeNoDnode, Text: *why}
+	}
+	return nil
+}
+
 // Outside says why this host is in no cluster yet, with what to do. It has the
 // code of a dnode that does not exist if somebody has to type something. Nil: it
 // is in one.
@@ -223,14 +233,15 @@ func (h *Host) found(ctx context.Context) error {
 			birth.Witness, _ = id.ParseUUID(a.Witness) // zero: its first answer will tell
 		}
 	}
-	for {
+	for said := ""; ; {
 		changed := h.groups.Changed()
 		err := mnode.Birth(ctx, h.groups, birth)
 		if err == nil {
 			return h.record.change(func(c *contents) { c.Identity.Founding = false })
 		}
 		var elsewhere *consensus.NotLeaderError
-		if !errors.As(err, &elsewhere) {
+		if text := err.Error(); !errors.As(err, &elsewhere) && text != said {
+			said = text
 			h.log.Warn("the new cluster's first entry waits", "err", err)
 		}
 		select {

@@ -132,6 +132,7 @@ type Host struct {
 	sequence atomic.Uint64                      // of this host's requests to the mnode
 	others   atomic.Pointer[[]string]           // where the arbitrator has seen other members last
 	waiting  atomic.Pointer[waiting]            // why it is in no cluster yet; nil: it is in one, or nothing is known
+	removed  atomic.Pointer[string]             // why the mnode master takes no report of this host; nil: it does
 	handlers handlers
 	flights  flights
 

@@ -30,6 +30,7 @@ func (h *Host) reportLoop(ctx context.Context) error {
 	for {
 		changed := h.groups.Changed()
 		err := h.report(ctx)
+		h.noteRemoval(err)
 		if text := fmt.Sprint(err); ctx.Err() == nil && (err != nil) != (said != "") {
 			said = ""
 			if err != nil {
@@ -53,6 +54,20 @@ func (h *Host) reportLoop(ctx context.Context) error {
 		case <-h.wakeReport:
 			_ = pause(ctx, gather)
 		}
+	}
+}
+
+// noteRemoval keeps what the mnode master's answer to a report says of this
+// host's place in the cluster. A host that has none hears nothing new of users
+// and tables, so it may serve nobody.
+func (h *Host) noteRemoval(err error) {
+	var coded interface{ SQLCode() uint16 }
+	switch {
+	case err == nil:
+		h.removed.Store(nil)
+	case errors.As(err, &coded) && coded.SQLCode() == mnode.CodeRefused:
+		text := err.Error()
+		h.removed.Store(&text)
 	}
 }
 
