@@ -99,6 +99,8 @@ type Gossip struct {
 	ports *Ports
 	log   *slog.Logger
 
+	lookup func(ctx context.Context, network, name string) ([]netip.Addr, error) // of names
+
 	hosts atomic.Pointer[map[id.UUID]Host] // replaced, never changed
 	wake  chan struct{}                    // capacity 1: Seek was called
 
@@ -118,7 +120,7 @@ func New(cfg Config, ports *Ports, log *slog.Logger) (*Gossip, error) {
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	g := &Gossip{cfg: cfg, ports: ports, log: log, wake: make(chan struct{}, 1)}
+	g := &Gossip{cfg: cfg, ports: ports, log: log, lookup: net.DefaultResolver.LookupNetIP, wake: make(chan struct{}, 1)}
 	g.book = newBook(cfg.UUID)
 	g.seeker = newSeeker()
 	g.publish()
@@ -176,14 +178,18 @@ func (g *Gossip) Seek(list []Sought) {
 	}
 }
 
-// Run gossips until ctx ends, and then says that this host leaves. It returns
-// early only if it can't begin. The libraries below end their own goroutines
+// Run gossips until ctx ends, and then says that this host leaves. It waits until
+// this host's own name leads to an address: after a power cut a host may be up
+// before its name server is. It returns early only if it can't begin. The libraries below end their own goroutines
 // within a probe interval after it has returned.
 func (g *Gossip) Run(ctx context.Context) error {
 	defer g.ports.Close()
-	at, err := ownAddress(ctx, g.ports.Addr(), g.cfg.EndPoint)
+	at, err := g.awaitAddress(ctx)
 	if err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return nil
 	}
 	t := newTransport(ctx, g.ports, at)
 	defer t.close()
@@ -329,20 +335,45 @@ func (g *Gossip) complain(now time.Time) {
 	}
 }
 
-// ownAddress is the address that other hosts are told to gossip to.
-func ownAddress(ctx context.Context, bound netip.AddrPort, endPoint string) (netip.AddrPort, error) {
+// awaitAddress is the address that other hosts are told to gossip to. It asks
+// until it knows or ctx ends.
+func (g *Gossip) awaitAddress(ctx context.Context) (netip.AddrPort, error) {
+	bound := g.ports.Addr()
 	if !bound.Addr().IsUnspecified() {
 		return bound, nil
 	}
-	name, _, err := net.SplitHostPort(endPoint)
+	name, _, err := net.SplitHostPort(g.cfg.EndPoint)
 	if err != nil {
 		return netip.AddrPort{}, fmt.Errorf("start gossip: %w", err)
 	}
+	for said := false; ; {
+		ip, err := g.ownAddress(ctx, name)
+		if err == nil {
+			if said {
+				g.log.Info("gossip begins: this host's own name leads to an address now", "name", name, "addr", ip)
+			}
+			return netip.AddrPortFrom(ip, bound.Port()), nil
+		}
+		if !said && ctx.Err() == nil {
+			said = true
+			g.log.Warn("gossip waits: this host's own name leads to no address, so others will not find it by that; look at fqdn and at the name server",
+				"name", name, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return netip.AddrPort{}, nil
+		case <-time.After(lookupWithin):
+		}
+	}
+}
+
+// ownAddress is the best of the addresses that this host's name has.
+func (g *Gossip) ownAddress(ctx context.Context, name string) (netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookupWithin)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	ips, err := g.lookup(ctx, "ip", name)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("start gossip: find the own address %s: %w", name, err)
+		return netip.Addr{}, err
 	}
 	best := ips[0].Unmap()
 	for _, ip := range ips {
@@ -357,7 +388,7 @@ func ownAddress(ctx context.Context, bound netip.AddrPort, endPoint string) (net
 			best = ip
 		}
 	}
-	return netip.AddrPortFrom(best, bound.Port()), nil
+	return best, nil
 }
 
 // firstOutward is an address of this machine that others can reach.
