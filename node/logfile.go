@@ -5,27 +5,47 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"time"
 )
 
 // maxLogBytes bounds a log file; then it becomes the old one, of which one is
 // kept.
 const maxLogBytes = 64 << 20
 
+// logName is the log in the directory of logs.
+const logName = "tnode.log"
+
+// openWithin is how long a start waits for the disk of its log.
+const openWithin = 2 * time.Second
+
 // LogFile is a log of messages that does not fill the disk. It belongs to one
 // goroutine, which waits for the disk: that of a logqueue.Writer.
 type LogFile struct {
-	path string
-	file *os.File
-	size int64
+	path   string
+	opened chan struct{} // closed once what follows is set
+	failed error         // why there is no file
+	file   *os.File
+	size   int64
 }
 
-// OpenLogFile opens a log for appending.
-func OpenLogFile(path string) (*LogFile, error) {
-	l := &LogFile{path: path}
-	if err := l.open(); err != nil {
-		return nil, err
+// OpenLog opens the log in a directory, which is made if there is none. It does
+// not wait long for a disk that does not answer, so that a host can start
+// without: then it is late, and the first Write waits.
+func OpenLog(dir string) (l *LogFile, late bool, err error) {
+	l = &LogFile{path: filepath.Join(dir, logName), opened: make(chan struct{})}
+	answered := within(openWithin, func() {
+		defer close(l.opened)
+		if l.failed = os.MkdirAll(dir, 0o700); l.failed != nil {
+			l.failed = fmt.Errorf("make logDir: %w", l.failed)
+			return
+		}
+		l.failed = l.open()
+	})
+	if !answered {
+		return l, true, nil
 	}
-	return l, nil
+	return l, false, l.failed
 }
 
 // open begins or goes on with the file at path. If it can't, l is what it was.
@@ -46,6 +66,10 @@ func (l *LogFile) open() error {
 // Write appends messages. The file that they would make too large is put aside
 // first.
 func (l *LogFile) Write(b []byte) (int, error) {
+	<-l.opened
+	if l.failed != nil {
+		return 0, l.failed
+	}
 	if l.size+int64(len(b)) > maxLogBytes && l.size > 0 {
 		l.rotate()
 	}

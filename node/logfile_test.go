@@ -3,15 +3,23 @@ package node
 import (
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
-func TestLogFileIsBounded(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "tnode.log")
-	l, err := OpenLogFile(path)
-	if err != nil {
-		t.Fatal(err)
+func openLog(t *testing.T, dir string) *LogFile {
+	t.Helper()
+	l, late, err := OpenLog(dir)
+	if err != nil || late {
+		t.Fatalf("late %v, %v", late, err)
 	}
+	return l
+}
+
+func TestLogFileIsBounded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	path := filepath.Join(dir, "tnode.log")
+	l := openLog(t, dir)
 	l.size = maxLogBytes // as if it were full
 	for range 2 {
 		if _, err := l.Write([]byte("message\n")); err != nil {
@@ -30,14 +38,8 @@ func TestLogFileIsBounded(t *testing.T) {
 // new one is begun as soon as that is possible.
 func TestLogFileGoesOnWithTheOldOne(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "tnode.log")
-	l, err := OpenLogFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := openLog(t, dir)
 	moved := dir + ".moved"
 	if err := os.Rename(dir, moved); err != nil {
 		t.Fatal(err)
@@ -56,5 +58,48 @@ func TestLogFileGoesOnWithTheOldOne(t *testing.T) {
 		if b, err := os.ReadFile(file); err != nil || string(b) != want {
 			t.Errorf("%s holds %q, %v; want %q", file, b, err, want)
 		}
+	}
+}
+
+// A disk that does not answer at start is not waited for; the first message is
+// written when it does. Here it is a named pipe, whose opening waits for a
+// reader.
+func TestLogFileThatIsLate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "tnode.log")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, late, err := OpenLog(dir)
+	if err != nil || !late {
+		t.Fatalf("late %v, %v", late, err)
+	}
+	wrote := make(chan error, 1)
+	go func() {
+		_, err := l.Write([]byte("message\n"))
+		wrote <- err
+	}()
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 100)
+	if n, err := reader.Read(b); err != nil || string(b[:n]) != "message\n" {
+		t.Errorf("read %q, %v", b[:n], err)
+	}
+}
+
+// A log that can't be had is an error at start.
+func TestLogFileThatCanNotBe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, late, err := OpenLog(file); err == nil || late {
+		t.Errorf("late %v, %v; want an error", late, err)
 	}
 }

@@ -101,10 +101,7 @@ func readConfig(path string) (conf.Config, []conf.Warning, error) {
 // whoever reads standard error does not end it. Whoever ends the process calls
 // flush before.
 func openLog(config conf.Config) (log *slog.Logger, flush func(), err error) {
-	if err := os.MkdirAll(config.LogDir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make logDir: %w", err)
-	}
-	f, err := node.OpenLogFile(filepath.Join(config.LogDir, "tnode.log"))
+	f, late, err := node.OpenLog(config.LogDir)
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, nil, fmt.Errorf("%w: set logDir", err)
 	}
@@ -114,5 +111,9 @@ func openLog(config conf.Config) (log *slog.Logger, flush func(), err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	stderr, file := logqueue.Start(os.Stderr), logqueue.Start(f)
 	handler := slog.NewTextHandler(io.MultiWriter(stderr, file), &slog.HandlerOptions{Level: config.LogLevel()})
-	return slog.New(handler), func() { logqueue.Close(stderr, file) }, nil
+	log = slog.New(handler)
+	if late {
+		log.Warn("the disk of logDir does not answer: this host starts without its log there", "dir", config.LogDir)
+	}
+	return log, func() { logqueue.Close(stderr, file) }, nil
 }

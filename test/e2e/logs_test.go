@@ -75,6 +75,21 @@ func TestReaderOfStandardErrorIsDead(t *testing.T) {
 	arb.stops()
 }
 
+// TestStartWithoutLogDir: a host whose logDir does not answer starts, says so,
+// and serves. Here the log is a named pipe, whose opening waits for a reader.
+func TestStartWithoutLogDir(t *testing.T) {
+	h := newHost(t, "", "")
+	path := filepath.Join(h.dir, "log", "tnode.log")
+	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), syscall.Mkfifo(path, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	h.start().serving()
+	if out, err := os.ReadFile(h.log); err != nil || !strings.Contains(string(out), "the disk of logDir does not answer") {
+		t.Errorf("standard error does not say that logDir is missing: %v\n%s", err, out)
+	}
+	h.stops()
+}
+
 // stops tells a process to stop, which must end it with exit code 0.
 func (p *process) stops() {
 	p.t.Helper()
