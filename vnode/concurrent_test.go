@@ -1,6 +1,8 @@
 package vnode
 
 import (
+	"context"
+	"errors"
 	"testing"
 
 	"github.com/dgraph-io/badger/v4"
@@ -99,5 +101,33 @@ func TestEntriesAreWhole(t *testing.T) {
 	}
 	if blocks != each*(last-1) {
 		t.Errorf("got %d blocks, want %d", blocks, each*(last-1))
+	}
+}
+
+// TestAMergeThatFailsIsMadeUpFor: what a merge did not get to is merged by the
+// next one, though only newer blocks ask for it.
+func TestAMergeThatFailsIsMadeUpFor(t *testing.T) {
+	v, _ := leader(t, testConfig(t.TempDir()))
+	write(t, v, CreateTable{Name: "x", Columns: tableColumns(sensorColumns...)})
+	y, of := v.current.Load().tidy, v.Table("x").id
+	row := 0
+	fill := func() {
+		for range mergeAfter {
+			row++
+			write(t, v, Insert{Tables: []TableRows{{Table: "x", Rows: numbers(float64(row), 1, 1)}}})
+		}
+	}
+	fill()
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := y.merge(ended, of); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v, want that it was ended", err)
+	}
+	fill()
+	if err := y.merge(t.Context(), of); err != nil {
+		t.Fatal(err)
+	}
+	if n := countKeys(t, v, keyBlock); n > mergeAfter/2 {
+		t.Errorf("%d blocks are left of %d", n, row)
 	}
 }

@@ -15,12 +15,17 @@ import (
 )
 
 // merge replaces neighbouring small blocks of a table by large ones.
-func (y *tidy) merge(ctx context.Context, of objectID) error {
+func (y *tidy) merge(ctx context.Context, of objectID) (err error) {
 	from, reach := y.begin(of)
 	t := y.state.catalog.tableOf(of)
 	if t == nil || from == math.MaxInt64 {
 		return nil
 	}
+	defer func() {
+		if err != nil { // the next merge of this table begins where this one did
+			y.rest(of, from, reach)
+		}
+	}()
 	start := from
 	if reach >= from {
 		// A large block before the first small one may reach into it. Otherwise
