@@ -100,6 +100,9 @@ func parseHead(src []byte) (blockHead, error) {
 		stamped: mark&flagStamps != 0,
 		nulls:   mark&flagNulls != 0,
 	}
+	if h.oneRow && h.stamped { // nobody writes it: its stamp would be nowhere
+		return blockHead{}, corruptf("merged block of the short form")
+	}
 	schema := d.uvarint()
 	h.schema = uint32(schema)
 	if h.oneRow {

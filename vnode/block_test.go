@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -270,6 +271,19 @@ func FuzzBlock(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestShortMergedBlock: a block that says that its only row has a stamp of its own
+// is refused, as it has no place for one.
+func TestShortMergedBlock(t *testing.T) {
+	src := encode(sensorRows(1, 1_700_000_000_000, 0), nil)
+	if _, err := parseHead(src); err != nil {
+		t.Fatal(err)
+	}
+	src[0] |= flagStamps
+	if _, err := parseHead(src); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %v, want ErrCorrupt", err)
+	}
 }
 
 func BenchmarkBlockEncode(b *testing.B) {
