@@ -97,6 +97,7 @@ func (h *Host) Propose(ctx context.Context, g id.Group, data []byte) (any, error
 	if r == nil {
 		return nil, ErrNoGroup
 	}
+	begun := time.Now()
 	ticket, out := h.replies.begin(r)
 	if err := h.inbox.propose(g, ticket, data); err != nil {
 		h.replies.take(ticket)
@@ -104,6 +105,9 @@ func (h *Host) Propose(ctx context.Context, g id.Group, data []byte) (any, error
 	}
 	select {
 	case o := <-out:
+		if o.err == nil {
+			h.pace.wrote(time.Since(begun))
+		}
 		return o.result, o.err
 	case <-ctx.Done():
 		return nil, ErrUnknownOutcome

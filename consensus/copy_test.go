@@ -490,34 +490,6 @@ func TestHaltAnswers(t *testing.T) {
 	})
 }
 
-func TestPace(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := pace{bytesPerSecond: 1000}
-		begun := time.Now()
-		for range 5 {
-			if err := p.wait(t.Context(), 500); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if took := time.Since(begun); took != 2*time.Second {
-			t.Errorf("the fifth 500 bytes went after %s, want 2s", took)
-		}
-		time.Sleep(time.Minute) // what was not sent then is not made up for
-		begun = time.Now()
-		for range 3 {
-			_ = p.wait(t.Context(), 500) // t's context does not end here
-		}
-		if took := time.Since(begun); took != time.Second {
-			t.Errorf("the third 500 bytes went after %s, want 1s", took)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-		defer cancel()
-		if err := p.wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got %v, want the end of the context", err)
-		}
-	})
-}
-
 // TestCopyBodiesGolden compares the wire form of each body with the one that
 // other versions of this program were built with.
 func TestCopyBodiesGolden(t *testing.T) {

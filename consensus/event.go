@@ -340,8 +340,8 @@ type Config struct {
 	// KeepForReplicaBytes is how much of a group's log is kept for a replica that
 	// lacks it; with more it gets a copy. Default 1 GiB.
 	KeepForReplicaBytes uint64
-	// CopyBytesPerSecond bounds what this host sends as copies, all together.
-	// Default 30 MB/s.
+	// CopyBytesPerSecond bounds what this host sends as copies, all together. It
+	// sends less while that makes writes slower. Default 30 MB/s.
 	CopyBytesPerSecond uint64
 }
 
