@@ -112,7 +112,7 @@ func (n *Node) open() error {
 		return err
 	}
 	if n.wal, err = wal.Open(fs, wal.Options{}); err != nil {
-		return fmt.Errorf("open log: %w", err)
+		return fmt.Errorf("%s: %w", filepath.Join(c.DataDir, "wal"), err)
 	}
 	n.sightings = host.OpenSightings(c.DataDir, n.log)
 	return n.record.Begin(n.wal.Found())

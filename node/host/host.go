@@ -145,6 +145,7 @@ type Host struct {
 		changed chan struct{}       // closed at the next newer View
 		faults  map[id.Group]string // replicas that can't serve, with the reason
 		running map[id.Group]bool   // attached or created in this run
+		made    map[id.Group]func() // created, but not noted yet: what starts them
 	}
 }
 
@@ -175,7 +176,7 @@ func New(cfg Config, record *Record, net Net, groups Groups, open func(Spec) (Sh
 	}
 	h.mu.changed = make(chan struct{})
 	h.mu.faults = map[id.Group]string{}
-	h.mu.running = map[id.Group]bool{}
+	h.mu.running, h.mu.made = map[id.Group]bool{}, map[id.Group]func(){}
 	h.view.Store(v)
 	h.shards.Store(&map[id.Group]Shard{})
 	h.handlers.init()

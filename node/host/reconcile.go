@@ -37,7 +37,7 @@ func (h *Host) attachStored(ctx context.Context, starts chan<- part) error {
 		case inLog:
 			h.attach(ctx, x, mark, starts)
 		case x.Phase == phaseHeld:
-			h.fault(x.Group, "the log has lost this replica: it must be replaced, not made again (R40)")
+			h.fault(ctx, x.Group, "the log has lost this replica: it must be replaced, not made again (R40)")
 		}
 		delete(marks, x.Group)
 	}
@@ -59,7 +59,7 @@ func (h *Host) restartBirth(ctx context.Context, starts chan<- part) {
 	first := mnode.Group{ID: id.Mnode, State: mnode.Formed, Members: []mnode.Member{alone}, Founders: []mnode.Member{alone}}
 	x := held{Group: id.Mnode, Replica: 1, Phase: phaseCreating}
 	if err := h.record.put(x); err != nil {
-		h.fault(id.Mnode, err.Error())
+		h.fault(ctx, id.Mnode, err.Error())
 		return
 	}
 	h.create(ctx, x, first, starts)
@@ -76,7 +76,7 @@ func (h *Host) attach(ctx context.Context, x held, mark id.Index, starts chan<- 
 		}
 	}
 	if err != nil {
-		h.fault(x.Group, fmt.Sprintf("open: %v", err))
+		h.fault(ctx, x.Group, fmt.Sprintf("open: %v", err))
 		return
 	}
 	h.run(x.Group, start)
@@ -150,14 +150,36 @@ func (h *Host) run(g id.Group, start func()) {
 	delete(h.mu.faults, g)
 }
 
+// made returns what starts a replica that was created and could not be noted;
+// nil: there is none.
+func (h *Host) made(g id.Group) (start func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.made[g]
+}
+
+func (h *Host) noteMade(g id.Group, start func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if start == nil {
+		delete(h.mu.made, g)
+	} else {
+		h.mu.made[g] = start
+	}
+}
+
 func (h *Host) isRunning(g id.Group) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.running[g]
 }
 
-// fault notes why a replica does not run; the report carries it.
-func (h *Host) fault(g id.Group, reason string) {
+// fault notes why a replica does not run; the report carries it. Once ctx has
+// ended nothing is wrong with the replica: this host stops.
+func (h *Host) fault(ctx context.Context, g id.Group, reason string) {
+	if ctx.Err() != nil {
+		return
+	}
 	h.mu.Lock()
 	was := h.mu.faults[g]
 	h.mu.faults[g] = reason
@@ -250,7 +272,7 @@ func (h *Host) createMissing(ctx context.Context, v *mnode.View, starts chan<- p
 			continue
 		case g.State == mnode.Creating && hasEveryUUID(g), g.State == mnode.Formed && m.Joining:
 		case g.State == mnode.Formed:
-			h.fault(g.ID, "this replica was lost after the group was formed: it must be replaced, not made again (R40)")
+			h.fault(ctx, g.ID, "this replica was lost after the group was formed: it must be replaced, not made again (R40)")
 			continue
 		default:
 			continue
@@ -280,24 +302,34 @@ func hasEveryUUID(g mnode.Group) bool {
 }
 
 // create makes one replica from the group's initial record. Until the record
-// of this host calls it held, nobody is told of it.
+// of this host calls it held, nobody is told of it. What is made already when a
+// later step fails is not made again: a store can be opened once only.
 func (h *Host) create(ctx context.Context, x held, g mnode.Group, starts chan<- part) bool {
 	spec := consensus.GroupSpec{Group: g.ID, Replica: x.Replica, Formed: g.State == mnode.Formed}
 	for _, m := range g.Founders {
 		spec.Members = append(spec.Members, consensus.Member{Replica: m.Replica, UUID: m.UUID, Witness: m.Witness})
 	}
-	sm, start, err := h.machine(ctx, x, 0, starts)
-	if err == nil {
-		err = h.groups.Create(ctx, spec, sm)
+	start, err := h.made(x.Group), error(nil)
+	if start == nil {
+		var sm consensus.StateMachine
+		if sm, start, err = h.machine(ctx, x, 0, starts); err == nil {
+			if err = h.groups.Create(ctx, spec, sm); err != nil && ctx.Err() == nil && !errors.Is(err, consensus.ErrStopped) {
+				err = errors.Join(err, sm.Close())
+			}
+		}
+		if err == nil {
+			h.noteMade(x.Group, start)
+		}
 	}
 	if err == nil {
 		x.Phase = phaseHeld
 		err = h.record.put(x)
 	}
 	if err != nil {
-		h.fault(x.Group, fmt.Sprintf("create: %v", err))
+		h.fault(ctx, x.Group, fmt.Sprintf("create: %v", err))
 		return false
 	}
+	h.noteMade(x.Group, nil)
 	h.run(x.Group, start)
 	h.log.Info("replica created", "group", x.Group, "replica", x.Replica, "database", x.Database)
 	return true
@@ -352,6 +384,7 @@ func (h *Host) remove(ctx context.Context, x held) bool {
 	}
 	h.mu.Lock()
 	delete(h.mu.running, x.Group)
+	delete(h.mu.made, x.Group)
 	delete(h.mu.faults, x.Group)
 	h.mu.Unlock()
 	h.log.Info("replica removed", "group", x.Group)
