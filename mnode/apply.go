@@ -19,6 +19,7 @@ const (
 	maxDnodes    = 4096
 	maxDatabases = 4096
 	maxGroups    = 65536
+	maxUsers     = 4096
 	firstVgroup  = id.Group(2)
 )
 
@@ -94,6 +95,9 @@ func (c CreateUser) apply(v *View, now time.Time) Result {
 	i, taken := slices.BinarySearchFunc(v.Users, c.Name, func(u User, n string) int { return cmp.Compare(u.Name, n) })
 	if taken {
 		return refuse(CodeUserExists, "User already exists: %s", c.Name)
+	}
+	if len(v.Users) >= maxUsers {
+		return refuse(CodeInvalidUser, "too many users: there are %d", len(v.Users))
 	}
 	v.Users = slices.Insert(v.Users, i, User{Name: c.Name, Hash: c.Hash, Created: now})
 	return Result{}

@@ -327,6 +327,20 @@ func TestDatabaseNames(t *testing.T) {
 	}
 }
 
+// The whole state is in one file and goes to every host: whatever an operator may
+// create, and a script in a loop, has a bound.
+func TestUsersAreBounded(t *testing.T) {
+	v := &View{}
+	for i := range maxUsers {
+		if r := (CreateUser{Name: fmt.Sprint("u", i), Hash: testHash}).apply(v, birth); r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	if r := (CreateUser{Name: "more", Hash: testHash}).apply(v, birth); r.Err == nil || len(v.Users) != maxUsers {
+		t.Errorf("got %d users, %v; want %d and a refusal", len(v.Users), r.Err, maxUsers)
+	}
+}
+
 // Whatever DecodeEnvelope accepts can be encoded again and applied.
 func FuzzDecodeEnvelope(f *testing.F) {
 	for _, c := range everyCommand() {
