@@ -250,8 +250,12 @@ func (g *Gossip) follow(ctx context.Context, s *serf.Serf, events <-chan serf.Ev
 	for {
 		select {
 		case <-ctx.Done():
-			if joining {
-				<-joined // its dials end with ctx
+			for joining { // its dials end with ctx
+				select {
+				case <-joined:
+					joining = false
+				case <-events: // serf waits while they are full
+				}
 			}
 			return
 		case e := <-events:
