@@ -80,7 +80,7 @@ func (o Overview) findArbitrator(add finder) {
 	if o.View.Arbitrator.EndPoint == "" {
 		if even := o.even(); even != "" {
 			add(alarm.NoArbitrator, "cluster", "no arbitrator is configured and "+even+" has an even number of replicas: one lost host stops it",
-				"run tarbitrator on a third machine and set 'arbitrator HOST:6042' in the configuration of all hosts")
+				"run tarbitrator on a third machine, type ALTER CLUSTER ARBITRATOR 'HOST:6042', and set arbitrator in the configuration of all hosts")
 		}
 		return
 	}
@@ -241,7 +241,7 @@ func (o Overview) findReplicas(add finder) {
 			add(alarm.Async, object, "what is acknowledged now is not on every replica: some are away",
 				"bring back "+strings.Join(o.awayData(), " and ")+"; what it missed is copied by itself")
 		case consensus.ModeSyncRecover:
-			add(alarm.SyncRecover, object, "a replica is back and catches up: what is acknowledged is not on every replica yet",
+			add(alarm.SyncRecover, object, "a replica was away or silent and is back: what is acknowledged may not be on every replica yet",
 				"nothing: wait, and keep the other host up until then")
 		}
 	}

@@ -96,7 +96,7 @@ func TestFindings(t *testing.T) {
 			o.Groups[0].Members[0].Role, o.Groups[0].Mode, o.Groups[0].Status = consensus.RoleOffline, consensus.ModeUnknown, "creating"
 		}, "", ""},
 		{"no arbitrator is configured", func(o *Overview) { o.View.Arbitrator, o.Arbitrator = mnode.Arbitrator{}, nil },
-			"NO_ARBITRATOR cluster", "arbitrator HOST:6042"},
+			"NO_ARBITRATOR cluster", "ALTER CLUSTER ARBITRATOR 'HOST:6042'"},
 		{"the arbitrator was wiped", func(o *Overview) { o.groups(func(g *GroupRow) { g.Refusal = peer.UnknownGroup }) },
 			"WRONG_WITNESS arbitrator", "keep both data hosts up"},
 		{"the arbitrator has forgotten", func(o *Overview) { o.Groups[0].Refusal = peer.Tainted },

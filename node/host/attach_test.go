@@ -1,6 +1,9 @@
 package host
 
 import (
+	"context"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -14,6 +17,23 @@ type shardAt struct {
 }
 
 func (s shardAt) Applied() id.Index { return s.applied }
+
+// A replica that does not open because this host stops is not at fault.
+func TestStoppingIsNoFault(t *testing.T) {
+	var log strings.Builder
+	h := &Host{log: slog.New(slog.NewTextHandler(&log, nil))}
+	h.mu.faults = map[id.Group]string{}
+	ctx, stop := context.WithCancel(t.Context())
+	h.fault(ctx, 2, "open: no such file")
+	stop()
+	h.fault(ctx, 3, "open: context canceled")
+	if f := h.faults(); len(f) != 1 || f[2] == "" {
+		t.Errorf("faults: got %v, want that of group 2 alone", f)
+	}
+	if text := log.String(); !strings.Contains(text, "group=2") || strings.Contains(text, "group=3") {
+		t.Errorf("said: got %q, want a line on group 2 alone", text)
+	}
+}
 
 // A replica whose directory is gone must not go on as if it held everything.
 func TestLostStateIsFound(t *testing.T) {
