@@ -168,6 +168,9 @@ func (n *Net) judge(h *hello, self Identity) (verdict, Secret) {
 
 // full reports whether there is no room for one more like h.
 func (n *Net) full(h *hello) bool {
+	if n.stranger(h.cluster) && n.strangers() >= n.cfg.MaxConns/strangersPart {
+		return true
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if h.cluster == 0 {
@@ -183,6 +186,32 @@ func (n *Net) full(h *hello) bool {
 		}
 	}
 	return hosts >= maxHosts || n.mu.accepted >= n.cfg.MaxConns
+}
+
+// stranger reports whether an arbitrator does not know a cluster: anybody can
+// invent one.
+func (n *Net) stranger(c id.Cluster) bool {
+	if n.cfg.Keys == nil || c == 0 {
+		return false
+	}
+	_, known := n.cfg.Keys.Secret(c)
+	return !known
+}
+
+// strangers counts the connections of such clusters.
+func (n *Net) strangers() (count int) {
+	conns := map[id.Cluster]int{}
+	n.mu.Lock()
+	for key, l := range n.mu.links {
+		conns[key.cluster] += len(l.served)
+	}
+	n.mu.Unlock()
+	for c, k := range conns {
+		if n.stranger(c) {
+			count += k
+		}
+	}
+	return count
 }
 
 // enter notes a connection that has proved nothing yet. When there are too many

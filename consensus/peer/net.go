@@ -22,6 +22,7 @@ const (
 	maxUnproved     = 64                     // accepted connections in the handshake; beyond, the oldest is closed
 	maxGuests       = 64                     // guest connections
 	guestLife       = 60 * time.Second       // of a guest connection
+	strangersPart   = 4                      // the part of an arbitrator's connections that clusters which it does not know may take
 	maxHosts        = 64                     // directories of one cluster with connections to an arbitrator
 	noiseEvery      = 10 * time.Second       // between log lines about strangers
 	lastWordsWithin = 100 * time.Millisecond // to write what is queued when a Net stops: a goodbye
