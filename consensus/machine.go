@@ -31,6 +31,8 @@ type Machine struct {
 	disk  disk     // what is on its way to the disk
 	out   effects  // what this Step has to say
 	dirty []*group // touched in this Step
+	clean []*group // room for the next ones
+	list  []Effect // what the last Step returned
 	lazy  []*group // with something in lazyOp
 	full  bool     // the disk has no room for entries
 
@@ -71,7 +73,8 @@ func NewMachine(conf Config, self id.UUID, reader LogReader) *Machine {
 	return m
 }
 
-// Step takes events in order and returns what must be done about them.
+// Step takes events in order and returns what must be done about them, in a list
+// that the next Step uses again.
 func (m *Machine) Step(now time.Duration, events []Event) []Effect {
 	m.now = now
 	for _, e := range events {
@@ -79,11 +82,13 @@ func (m *Machine) Step(now time.Duration, events []Event) []Effect {
 	}
 	for len(m.dirty) > 0 {
 		touched := m.dirty
-		m.dirty = nil
+		m.dirty = m.clean[:0]
 		slices.SortFunc(touched, func(a, b *group) int { return int(a.id) - int(b.id) })
 		for _, g := range touched {
 			m.settle(g)
 		}
+		clear(touched)
+		m.clean = touched
 	}
 	return m.flush()
 }
@@ -307,6 +312,17 @@ func (o *effects) send(to id.UUID, class peer.Class, msg peer.Message) {
 	o.sends = append(o.sends, Send{To: to, Class: class, Messages: []peer.Message{msg}})
 }
 
+// reset empties o. What the Write holds went with it; the rest has been copied.
+func (o *effects) reset() {
+	for _, list := range [...]*[]Effect{&o.applies, &o.answers, &o.leaders, &o.reports} {
+		clear(*list)
+		*list = (*list)[:0]
+	}
+	clear(o.sends)
+	o.sends = o.sends[:0]
+	o.ops, o.writers, o.mustSync = nil, nil, false
+}
+
 func (o *effects) refuse(ticket uint64, err error) {
 	o.answers = append(o.answers, Refused{Ticket: ticket, Err: err})
 }
@@ -318,9 +334,9 @@ func (o *effects) report(g id.Group, bad bool, what string, args ...any) {
 // flush closes the Step's Write and returns the effects.
 func (m *Machine) flush() []Effect {
 	m.gatherLazy()
-	o := m.out
-	m.out = effects{}
-	list := make([]Effect, 0, 1+len(o.sends)+len(o.applies)+len(o.answers)+len(o.leaders)+len(o.reports))
+	o := &m.out
+	clear(m.list)
+	list := m.list[:0]
 	if o.mustSync {
 		m.seq++
 		m.disk.begin(m.seq, m.now, o.writers)
@@ -332,7 +348,10 @@ func (m *Machine) flush() []Effect {
 	list = append(list, o.applies...)
 	list = append(list, o.answers...)
 	list = append(list, o.leaders...)
-	return append(list, o.reports...)
+	list = append(list, o.reports...)
+	m.list = list
+	o.reset()
+	return list
 }
 
 // route sends a message of the Raft library to where it belongs.
