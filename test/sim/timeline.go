@@ -19,7 +19,7 @@ type moment struct {
 	life uint64 // of that process: a later one knows nothing of it
 }
 
-func (m moment) before(o moment) bool {
+func (m *moment) before(o *moment) bool {
 	return m.at < o.at || m.at == o.at && m.set < o.set
 }
 
@@ -34,15 +34,16 @@ func (t *timeline) put(d time.Duration, m moment) {
 	t.set++
 	m.at, m.set = t.now+max(d, 0), t.set
 	t.heap = append(t.heap, m)
-	h := t.heap
-	for i := len(h) - 1; i > 0; {
-		parent := (i - 1) / 4
-		if !h[i].before(h[parent]) {
+	h, hole := t.heap, len(t.heap)-1
+	for hole > 0 {
+		parent := (hole - 1) / 4
+		if !m.before(&h[parent]) {
 			break
 		}
-		h[i], h[parent] = h[parent], h[i]
-		i = parent
+		h[hole] = h[parent]
+		hole = parent
 	}
+	h[hole] = m
 }
 
 // next takes the earliest moment at or before end off the heap and makes its
@@ -52,23 +53,24 @@ func (t *timeline) next(end time.Duration) (m moment, ok bool) {
 		t.now = end
 		return moment{}, false
 	}
-	h := t.heap
-	first, last := h[0], len(h)-1
-	h[0], h[last] = h[last], moment{}
+	h, last := t.heap, len(t.heap)-1
+	first, moved := h[0], h[last]
+	h[last] = moment{}
 	h = h[:last]
 	t.heap = h
-	for i := 0; ; {
-		least := i
-		for c := 4*i + 1; c <= 4*i+4 && c < last; c++ {
-			if h[c].before(h[least]) {
-				least = c
+	for hole := 0; last > 0; {
+		least := &moved
+		at := hole
+		for c := 4*hole + 1; c <= 4*hole+4 && c < last; c++ {
+			if h[c].before(least) {
+				least, at = &h[c], c
 			}
 		}
-		if least == i {
+		h[hole] = *least
+		if at == hole {
 			break
 		}
-		h[i], h[least] = h[least], h[i]
-		i = least
+		hole = at
 	}
 	t.now = first.at
 	return first, true
