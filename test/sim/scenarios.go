@@ -35,7 +35,7 @@ func pair(run func(*world)) func(*world) {
 
 // scenarios lists every story, by the part of the rules that it is about.
 func scenarios() []scenario {
-	return slices.Concat(deaths(), cuts(), disks(), stale(), copies(), repeats(), fetches(), members(), four())
+	return slices.Concat(deaths(), cuts(), disks(), stale(), copies(), repeats(), fetches(), members(), recoveries(), four())
 }
 
 func deaths() []scenario {
