@@ -1,6 +1,7 @@
 package consensus
 
 import (
+	"math"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -40,18 +41,42 @@ func (m *Machine) lead(g *group) {
 // look gathers what the feed decides on.
 func (m *Machine) look(g *group, commit id.Index) sight {
 	told := g.told()
-	has := func(i id.Index) func(id.Replica) bool {
-		return func(r id.Replica) bool { return m.responsive(g, r) && g.match(r) >= i }
-	}
-	caughtUp := g.quorum(has(commit))
+	held, answering := m.heldByQuorum(g)
+	caughtUp := answering && held >= commit
 	return sight{
 		now:       m.now,
-		answering: g.quorum(func(r id.Replica) bool { return m.responsive(g, r) }),
+		answering: answering,
 		stalled:   len(g.waiting) > 0 && m.now-g.waiting[0].since >= m.conf.StallAfter-m.conf.Tick,
-		keepsUp:   caughtUp || g.quorum(has(g.commitOld)),
+		keepsUp:   caughtUp || answering && held >= g.commitOld,
 		caughtUp:  caughtUp,
-		drained:   caughtUp && commit >= told && g.quorum(has(told)),
+		drained:   caughtUp && commit >= told && held >= told,
 	}
+}
+
+// heldByQuorum returns up to where the data voters that answer hold the log on a
+// majority of every half of the configuration, witnesses counted as absent
+// (R16); and whether so many answer at all.
+func (m *Machine) heldByQuorum(g *group) (held id.Index, answering bool) {
+	held = math.MaxUint64
+	for _, half := range g.voters {
+		if len(half) == 0 {
+			continue
+		}
+		var room [8]id.Index
+		ends := room[:0]
+		for _, r := range half {
+			if !g.members[r].Witness && m.responsive(g, r) {
+				ends = append(ends, g.match(r))
+			}
+		}
+		majority := len(half)/2 + 1
+		if len(ends) < majority {
+			return 0, false
+		}
+		slices.Sort(ends)
+		held = min(held, ends[len(ends)-majority])
+	}
+	return held, true
 }
 
 // quorum reports whether the data voters for which ok holds are a majority of
