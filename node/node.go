@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -91,14 +92,14 @@ func (n *Node) open() error {
 	c := n.config
 	var err error
 	if n.peers, err = net.Listen("tcp", c.Listen(c.ServerPort)); err != nil {
-		return fmt.Errorf("listen for other hosts on %s (serverPort): %w", c.Listen(c.ServerPort), err)
+		return fmt.Errorf("listen for other hosts on %s (serverPort): %w", c.Listen(c.ServerPort), listenError("serverPort", err))
 	}
 	if n.doors, err = net.Listen("tcp", c.Listen(c.HTTPPort)); err != nil {
-		return fmt.Errorf("listen for clients on %s (httpPort): %w", c.Listen(c.HTTPPort), err)
+		return fmt.Errorf("listen for clients on %s (httpPort): %w", c.Listen(c.HTTPPort), listenError("httpPort", err))
 	}
 	ports, err := membership.Listen(c.Listen(c.GossipPort))
 	if err != nil {
-		return err // it names the port and its key
+		return listenError("gossipPort", err) // it names the port and its key
 	}
 	n.gossip = newGossip(c.Config, ports, n.log)
 	if n.record, err = host.OpenRecord(c.DataDir); err != nil {
@@ -116,6 +117,19 @@ func (n *Node) open() error {
 	}
 	n.sightings = host.OpenSightings(c.DataDir, n.log)
 	return n.record.Begin(n.wal.Found())
+}
+
+// listenError adds what to do to the error of an address that can't be had.
+func listenError(key string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w: another program listens there; stop it, or choose another %s", err, key)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w: it is not an address of this machine; choose another bind", err)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("%w: this user may not listen there; choose a port above 1023 as %s", err, key)
+	}
+	return err
 }
 
 // close gives back what open has taken, once nothing runs any more.

@@ -88,7 +88,7 @@ func TestPortInUse(t *testing.T) {
 	for _, c := range []struct{ key, network string }{{"serverPort", "tcp"}, {"gossipPort", "tcp"}, {"gossipPort", "udp"}, {"httpPort", "tcp"}} {
 		at := h.portOf(c.key)
 		end := occupy(t, c.network, at)
-		h.refuses(c.key+" over "+c.network, c.key, at, "address already in use")
+		h.refuses(c.key+" over "+c.network, c.key, at, "address already in use", "choose another "+c.key)
 		end()
 	}
 	if _, err := os.Stat(filepath.Join(h.dir, "data", "wal")); err == nil {
