@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +39,7 @@ func start(c *cli.Context) error {
 	if c.Args().Present() {
 		return usage(c, fmt.Errorf("unexpected argument %q", c.Args().First()), false)
 	}
+	context.AfterFunc(c.Context, func() { signal.Reset(os.Interrupt, syscall.SIGTERM) }) // a second signal ends the process at once
 	config, warnings, err := readConfig(c.String("config"))
 	if err != nil {
 		return &exitError{exitUsage, err}
