@@ -188,6 +188,9 @@ func appendTail(b []byte, rows int, timing bool, took time.Duration) []byte {
 	return append(b, '}')
 }
 
+// patience is how long a client may take to read a chunk of an answer.
+const patience = 30 * time.Second
+
 // buffers holds the memory of answers; maxKept bounds what one keeps.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
@@ -212,10 +215,14 @@ func (a *answer) write(w http.ResponseWriter, r *http.Request, result *query.Res
 		return
 	}
 	to, finish := compressed(w, r, result)
+	control := http.NewResponseController(w)
 	flush := func(chunk []byte) ([]byte, error) {
+		// A connection that knows no deadline, as in tests, has no slow client.
+		_ = control.SetWriteDeadline(time.Now().Add(patience))
 		_, err := to.Write(chunk)
 		return chunk[:0], err
 	}
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }()
 	b = appendHead(b, result.Columns)
 	b, rows, err := a.appendRows(b, result, flush)
 	if err != nil {

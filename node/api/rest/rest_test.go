@@ -8,11 +8,14 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
@@ -265,4 +268,50 @@ func TestGivenUpIsNoAnswer(t *testing.T) {
 	if got := <-cut; got != http.ErrAbortHandler { //nolint:errorlint // net/http compares like this
 		t.Errorf("the handler ended with %v and status %d, want its connection cut", got, w.Code)
 	}
+}
+
+// one is a listener for one connection.
+type one struct{ c chan net.Conn }
+
+func (l one) Accept() (net.Conn, error) {
+	c, ok := <-l.c
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+func (l one) Close() error   { return nil }
+func (l one) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A client that does not read its answer does not keep it in memory for ever.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, door := open(t, DefaultConfig())
+		long := sql.Values{Column: sql.Column{Name: "s", Type: sql.TypeVarchar, Length: 1 << 20}}
+		for range 4 {
+			long.AppendValue(sql.Value{Type: sql.TypeVarchar, Text: strings.Repeat("x", 1<<20)})
+		}
+		r.result = &query.Result{Columns: []sql.Values{long}, Rows: 4}
+		ended := make(chan struct{})
+		server := http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			door.ServeHTTP(w, req)
+			close(ended)
+		})}
+		here, there := net.Pipe()
+		l := one{make(chan net.Conn, 1)}
+		l.c <- there
+		go server.Serve(l) //nolint:errcheck // it ends with the test
+		_, err := io.WriteString(here, "POST /rest/sql HTTP/1.1\r\nHost: x\r\nAuthorization: "+rootAuth+"\r\nContent-Length: 8\r\n\r\nSELECT 1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-ended:
+		case <-time.After(10 * patience):
+			t.Error("the request is still there")
+		}
+		here.Close()
+		close(l.c)
+		server.Close()
+	})
 }
