@@ -91,8 +91,10 @@ type blockHead struct {
 func parseHead(src []byte) (blockHead, error) {
 	d := decoder{src: src}
 	mark := d.byte()
-	if d.err == nil && mark&versionMask != blockVersion {
-		return blockHead{}, corruptf("block of version %d", mark&versionMask)
+	if d.err == nil {
+		if err := checkVersion("block", mark&versionMask, blockVersion); err != nil {
+			return blockHead{}, err
+		}
 	}
 	h := blockHead{
 		rows:    1,

@@ -238,8 +238,8 @@ type object struct {
 
 func parseObject(src []byte) (object, error) {
 	d := decoder{src: src}
-	if v := d.byte(); d.err == nil && v != objectVersion {
-		return object{}, corruptf("table record of version %d", v)
+	if v := d.byte(); d.err == nil {
+		d.stop(checkVersion("table record", v, objectVersion))
 	}
 	o := object{kind: d.byte(), created: hlc.Stamp(d.uint64()), name: d.name()}
 	switch o.kind {

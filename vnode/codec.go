@@ -22,6 +22,13 @@ func (d *decoder) fail(what string) {
 	d.src = nil
 }
 
+// stop is fail with an error of its own, or nothing if that is nil.
+func (d *decoder) stop(err error) {
+	if err != nil && d.err == nil {
+		d.err, d.src = err, nil
+	}
+}
+
 func (d *decoder) byte() byte {
 	if len(d.src) == 0 {
 		d.fail("ends in the middle")

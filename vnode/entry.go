@@ -2,6 +2,7 @@ package vnode
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 
 	"github.com/tarbitrator/tarbitrator/internal/hlc"
@@ -48,8 +49,8 @@ func appendEntryHead(dst []byte, h entryHead) []byte {
 
 // entryHead reads the head of an entry; d then stands before its statements.
 func (d *decoder) entryHead() entryHead {
-	if v := d.byte(); d.err == nil && v != entryVersion {
-		d.fail("entry of an unknown version")
+	if v := d.byte(); d.err == nil {
+		d.stop(checkVersion("entry", v, entryVersion))
 	}
 	h := entryHead{first: hlc.Stamp(d.uint64()), origin: id.Cluster(d.uint64()), remember: id.Index(d.uvarint())}
 	h.count = d.count(2)
@@ -225,7 +226,7 @@ func (d *decoder) op(kind opKind) Op {
 	case opNote:
 		return Note{Key: d.name(), Value: d.bytes()}
 	}
-	d.fail("statement of an unknown kind")
+	d.stop(fmt.Errorf("statement of kind %d: %w", kind, ErrNewer))
 	return nil
 }
 

@@ -90,6 +90,26 @@ func TestRejectedEntry(t *testing.T) {
 	}
 }
 
+// TestNewerBytesAreNamed: what a newer version wrote is not called damaged.
+func TestNewerBytesAreNamed(t *testing.T) {
+	entry := testEntry()
+	entry[0]++
+	d := decoder{src: entry}
+	d.entryHead()
+	unknown := decoder{}
+	unknown.op(99)
+	_, block := parseHead([]byte{blockVersion + 1, 1})
+	_, table := parseObject([]byte{objectVersion + 1, objectPlain})
+	_, dropped := parseGrave(1, []byte{graveVersion + 1})
+	for what, err := range map[string]error{
+		"entry": d.err, "statement": unknown.err, "block": block, "table": table, "dropped table": dropped,
+	} {
+		if !errors.Is(err, ErrNewer) || errors.Is(err, ErrCorrupt) {
+			t.Errorf("%s: got %v, want ErrNewer", what, err)
+		}
+	}
+}
+
 // FuzzEntry: no bytes make the decoder of entries panic, and an op that it
 // accepts is written again as the same bytes.
 func FuzzEntry(f *testing.F) {

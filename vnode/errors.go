@@ -35,6 +35,9 @@ var (
 	// ErrCorrupt means that stored or received bytes are not what this version
 	// writes.
 	ErrCorrupt = errors.New("corrupt data")
+	// ErrNewer means that a newer version wrote what this one can't read. Its
+	// replica stops: going on without it would make it differ from the others.
+	ErrNewer = errors.New("a newer version of tnode wrote it: upgrade this host")
 )
 
 // fault is the outcome of a statement as the log's memory keeps it (R46): zero
@@ -73,6 +76,18 @@ func (f fault) err() error {
 		return fmt.Errorf("%w (outcome %d)", ErrBadStatement, f)
 	}
 	return faultErrors[f]
+}
+
+// checkVersion is the error of something whose format has a version that this one
+// does not know.
+func checkVersion(what string, got, known byte) error {
+	switch {
+	case got == known:
+		return nil
+	case got > known:
+		return fmt.Errorf("%s of version %d: %w", what, got, ErrNewer)
+	}
+	return corruptf("%s of version %d", what, got)
 }
 
 // corruptf is an ErrCorrupt with what is wrong.

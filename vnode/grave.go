@@ -36,8 +36,8 @@ func (g *grave) append(dst []byte) []byte {
 
 func parseGrave(of objectID, src []byte) (*grave, error) {
 	d := decoder{src: src}
-	if v := d.byte(); d.err == nil && v != graveVersion {
-		return nil, corruptf("record of dropped table %d has version %d", of, v)
+	if v := d.byte(); d.err == nil {
+		d.stop(checkVersion("record of a dropped table", v, graveVersion))
 	}
 	g := &grave{id: of, stable: d.byte() != 0, under: objectID(d.uvarint()), dropped: objectID(d.uvarint()), name: d.name()}
 	return g, d.end()
