@@ -73,7 +73,7 @@ func app() *cli.App {
 			&cli.StringFlag{Name: "bind", Usage: "`ADDR` to listen on (default: all)"},
 			&cli.StringFlag{Name: "data-dir", Value: defaultDataDir, Usage: "`DIR` of the votes; never copy or restore it"},
 			httpFlag,
-			&cli.BoolFlag{Name: "debug", Aliases: []string{"d"}, Usage: "log details"},
+			&cli.BoolFlag{Name: "debug", Aliases: []string{"d"}, Usage: "log details", DisableDefaultText: true},
 		},
 		HideHelpCommand: true,
 		OnUsageError:    usage,

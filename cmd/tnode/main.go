@@ -54,7 +54,9 @@ func run(ctx context.Context, args []string) int {
 	}
 	for _, command := range app.Commands {
 		command.OnUsageError = usage
+		plain(command.Flags)
 	}
+	plain([]cli.Flag{cli.HelpFlag, cli.VersionFlag})
 	err := app.RunContext(ctx, args)
 	if err == nil {
 		return 0
@@ -67,6 +69,15 @@ func run(ctx context.Context, args []string) int {
 		logqueue.Say(os.Stderr, fmt.Sprintf("tnode: %v", coded.err)) // a full pipe does not hold the end up
 	}
 	return coded.code
+}
+
+// plain leaves "(default: false)" out of the help: what else would a switch be.
+func plain(flags []cli.Flag) {
+	for _, flag := range flags {
+		if b, ok := flag.(*cli.BoolFlag); ok {
+			b.DisableDefaultText = true
+		}
+	}
 }
 
 // exitError ends the process with a code. Without an error there is nothing

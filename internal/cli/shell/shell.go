@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,7 +62,7 @@ func (s *Shell) Interact(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.out, "Connected to %s, version %s. Statements end with a semicolon; exit leaves.\n", strings.Join(s.config.EndPoints, ", "), rows.Text(0, 0))
+	fmt.Fprintf(s.out, "Connected to %s, version %s. Statements end with a semicolon; help helps, exit leaves.\n", strings.Join(s.config.EndPoints, ", "), rows.Text(0, 0))
 	prompt := readline.NewShell()
 	prompt.Prompt.Primary(func() string { return s.config.Database + "> " })
 	prompt.Prompt.Secondary(func() string { return "   -> " })
@@ -75,10 +76,14 @@ func (s *Shell) Interact(ctx context.Context) error {
 		case err != nil:
 			return nil // end of input
 		}
-		if word := strings.ToLower(strings.Trim(strings.TrimSpace(line), ";")); word == "exit" || word == "quit" {
+		switch command(line) {
+		case "exit", "quit":
 			return nil
+		case "help", "?":
+			fmt.Fprint(s.out, help)
+		default:
+			s.answer(ctx, line)
 		}
-		s.answer(ctx, line)
 	}
 }
 
@@ -104,11 +109,30 @@ func (s *Shell) answer(ctx context.Context, line string) {
 	}
 }
 
+// help is what the prompt says of itself.
+const help = `Where to begin:
+  SHOW DATABASES;  USE d;  SHOW TABLES;  DESCRIBE t;
+  SHOW DNODES;  SHOW VGROUPS;  SHOW ALARMS;  SHOW FAILOVERS;
+A statement may have several lines; its semicolon ends it. Ctrl-C ends the one that
+runs, Ctrl-D leaves. "tnode status" shows the whole cluster on one screen.
+`
+
+// commands are the words that the prompt itself understands.
+var commands = []string{"exit", "quit", "help", "?"}
+
+// command is the word for the prompt that a line consists of, or nothing.
+func command(line string) string {
+	word := strings.ToLower(strings.Trim(strings.TrimSpace(line), ";"))
+	if !slices.Contains(commands, word) {
+		return ""
+	}
+	return word
+}
+
 // complete reports whether a line can be run as it stands.
 func complete(line string) bool {
 	line = strings.TrimSpace(line)
-	word := strings.ToLower(line)
-	return line == "" || strings.HasSuffix(line, ";") || word == "exit" || word == "quit"
+	return line == "" || strings.HasSuffix(line, ";") || command(line) != ""
 }
 
 func (s *Shell) run(ctx context.Context, statement string) error {

@@ -39,6 +39,30 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// TestComplete: a line that waits for a semicolon is no word for the prompt.
+func TestComplete(t *testing.T) {
+	for _, c := range []struct {
+		line, command string
+		complete      bool
+	}{
+		{"", "", true},
+		{"help", "help", true},
+		{" HELP; ", "help", true},
+		{"?", "?", true},
+		{"quit", "quit", true},
+		{"help me", "", false},
+		{"SELECT 1", "", false},
+		{"SELECT 1;", "", true},
+	} {
+		if got := command(c.line); got != c.command {
+			t.Errorf("command(%q): got %q, want %q", c.line, got, c.command)
+		}
+		if got := complete(c.line); got != c.complete {
+			t.Errorf("complete(%q): got %v, want %v", c.line, got, c.complete)
+		}
+	}
+}
+
 func TestTable(t *testing.T) {
 	var out bytes.Buffer
 	rows := &client.Rows{
