@@ -14,12 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/hlc"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/internal/sql"
+	"github.com/tarbitrator/tarbitrator/test/powercut"
 )
 
 // cutDir, in the environment, makes TestPowerCut the process whose power is
@@ -99,37 +98,20 @@ func TestPowerCut(t *testing.T) {
 	if dir := os.Getenv(cutDir); dir != "" {
 		runUntilCut(t, dir)
 	}
-	if os.Getuid() != 0 {
-		t.Skip("needs root to mount a file system")
-	}
-	base := t.TempDir()
-	image, mount := filepath.Join(base, "disk"), filepath.Join(base, "mnt")
-	reference := openTest(t, testConfig(filepath.Join(base, "reference")), nil)
-	command(t, "truncate", "-s", "1G", image)
-	command(t, "mkfs.ext4", "-q", image)
-	if err := os.Mkdir(mount, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	for cycle, flag := range []int{2, 1, 2} { // forget the journal, write it out
-		at := cutPower(t, image, mount, 3+4*cycle, flag)
-		replayAfterCut(t, image, mount, at, reference)
-	}
-}
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		t.Skipf("%s %v: %v: %s", name, args, err, out)
+	volume := powercut.NewVolume(t, 1024)
+	reference := openTest(t, testConfig(t.TempDir()), nil)
+	for cycle, how := range []powercut.How{powercut.NoLogFlush, powercut.LogFlush, powercut.NoLogFlush} {
+		at := cutPower(t, volume, 3+4*cycle, how)
+		volume.Restore()
+		replayAfterCut(t, volume, at, reference)
 	}
 }
 
 // cutPower runs a replica in a fresh directory until it has reached some
 // checkpoints, and returns the last one that it reported before the cut.
-func cutPower(t *testing.T, image, mount string, checkpoints, flag int) id.Index {
+func cutPower(t *testing.T, volume *powercut.Volume, checkpoints int, how powercut.How) id.Index {
 	t.Helper()
-	command(t, "mount", "-o", "loop", image, mount)
-	defer func() { command(t, "umount", mount) }()
-	dir := filepath.Join(mount, "v")
+	dir := filepath.Join(volume.Dir(), "v")
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -165,25 +147,15 @@ func cutPower(t *testing.T, image, mount string, checkpoints, flag int) id.Index
 	if checkpoints > 0 {
 		t.Fatal("the replica ended before its power was cut")
 	}
-	f, err := os.Open(mount)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	const shutdown = 0x8004587d // EXT4_IOC_SHUTDOWN
-	if err := unix.IoctlSetPointerInt(int(f.Fd()), shutdown, flag); err != nil {
-		t.Skipf("cut the power: %v", err)
-	}
+	volume.Cut(how)
 	return at
 }
 
 // replayAfterCut opens what is left, replays the log from the checkpoint and
 // compares the replica with one that never failed.
-func replayAfterCut(t *testing.T, image, mount string, at id.Index, reference *Vnode) {
+func replayAfterCut(t *testing.T, volume *powercut.Volume, at id.Index, reference *Vnode) {
 	t.Helper()
-	command(t, "mount", "-o", "loop", image, mount)
-	defer func() { command(t, "umount", mount) }()
-	v, err := Open(testConfig(filepath.Join(mount, "v")), 0, nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
+	v, err := Open(testConfig(filepath.Join(volume.Dir(), "v")), 0, nil, func() time.Time { return testNow }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

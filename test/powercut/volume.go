@@ -34,6 +34,7 @@ func (h How) String() string { return [...]string{"default", "log flush", "no lo
 type Volume struct {
 	t          testing.TB
 	image, dir string
+	copies     int
 	mounted    bool
 }
 
@@ -96,7 +97,27 @@ func (v *Volume) Restore() {
 	v.t.Helper()
 	v.run("umount", v.dir)
 	v.mounted = false
+	v.replace()
 	v.mount()
+}
+
+// replace goes on with a copy of the disk if the file system lives on: a process
+// that was given a mount namespace of its own meanwhile, as other tests do, has it
+// mounted there, and mounting the image once more would give that one back, cut as
+// it is.
+func (v *Volume) replace() {
+	v.t.Helper()
+	out, err := exec.Command("losetup", "--associated", v.image).CombinedOutput()
+	if err != nil {
+		v.t.Fatalf("losetup: %v\n%s", err, out)
+	}
+	if len(out) == 0 {
+		return
+	}
+	v.copies++
+	next := fmt.Sprintf("%s.%d", v.image, v.copies)
+	v.run("cp", "--sparse=always", v.image, next)
+	v.image = next
 }
 
 func (v *Volume) mount() {
