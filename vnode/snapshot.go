@@ -158,8 +158,12 @@ func readPiece(txn *badger.Txn, after []byte) (piece, next []byte, err error) {
 		if local(item.Key()) {
 			continue
 		}
-		if n := len(item.Key()) + int(item.ValueSize()); len(piece) > 0 && len(piece)+n > pieceBytes-2*binary.MaxVarintLen32 {
+		n := len(item.Key()) + int(item.ValueSize()) + 2*binary.MaxVarintLen32
+		if len(piece) > 0 && len(piece)+n > pieceBytes {
 			return piece, next, nil
+		}
+		if piece == nil {
+			piece = make([]byte, 0, max(n, pieceBytes))
 		}
 		err := item.Value(func(value []byte) error {
 			piece = appendRecord(piece, item.Key(), value)
