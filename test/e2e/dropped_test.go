@@ -10,6 +10,7 @@ import (
 // started again, knows nothing new of users and tables. It takes no statement,
 // and says what to do.
 func TestDroppedHostServesNobody(t *testing.T) {
+	t.Parallel()
 	arb := newArbitrator(t).start()
 	a := newHost(t, "", arb.peer).start()
 	b := newHost(t, a.peer, arb.peer).start()
