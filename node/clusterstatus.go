@@ -126,7 +126,7 @@ func databases(o host.Overview) []client.Database {
 		if i < 0 {
 			i = len(list)
 			list = append(list, client.Database{Name: g.Database, Masters: []string{}})
-			modes[g.Database] = g.Mode
+			modes[g.Database] = g.Safety()
 		}
 		d := &list[i]
 		d.Vgroups++
@@ -134,7 +134,7 @@ func databases(o host.Overview) []client.Database {
 			d.Feed = g.Feed
 		}
 		d.Replicas = max(d.Replicas, len(g.Members))
-		modes[g.Database] = min(modes[g.Database], g.Mode) // of the least safe group
+		modes[g.Database] = min(modes[g.Database], g.Safety()) // of the least safe group
 		d.Mode = modes[g.Database].String()
 		for _, m := range g.Members {
 			if m.Role != consensus.RoleMaster {

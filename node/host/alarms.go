@@ -215,7 +215,7 @@ func (o Overview) away() []string {
 // findReplicas looks at how safe the data is: at each database, and at each
 // replica that someone must see to.
 func (o Overview) findReplicas(add finder) {
-	modes := map[string]consensus.Mode{}
+	modes, lacks := map[string]consensus.Mode{}, map[string]bool{}
 	var objects []string
 	for _, g := range o.all() {
 		for _, m := range g.Members {
@@ -225,22 +225,27 @@ func (o Overview) findReplicas(add finder) {
 			}
 		}
 		object := objectOf(g)
-		if g.Mode == consensus.ModeUnknown {
+		mode := g.Safety()
+		if mode == consensus.ModeUnknown {
 			continue // without a master
 		}
 		if was, ok := modes[object]; !ok {
 			objects = append(objects, object)
-			modes[object] = g.Mode
+			modes[object] = mode
 		} else {
-			modes[object] = min(was, g.Mode) // the less safe one
+			modes[object] = min(was, mode) // the less safe one
 		}
+		lacks[object] = lacks[object] || g.Missing > g.Joining
 	}
 	for _, object := range objects {
-		switch modes[object] {
-		case consensus.ModeAsync:
+		switch mode := modes[object]; {
+		case mode == consensus.ModeAsync && lacks[object]:
+			add(alarm.Async, object, "it has fewer replicas than it is to have: what is acknowledged is not on as many disks",
+				"look at SHOW TRANSACTIONS for what it waits for: RESTORE DNODE a host that was lost, or CREATE DNODE another one")
+		case mode == consensus.ModeAsync:
 			add(alarm.Async, object, "what is acknowledged now is not on every replica: some are away",
 				"bring back "+strings.Join(o.awayData(), " and ")+"; what it missed is copied by itself")
-		case consensus.ModeSyncRecover:
+		case mode == consensus.ModeSyncRecover:
 			add(alarm.SyncRecover, object, "a replica was away or silent and is back: what is acknowledged may not be on every replica yet",
 				"nothing: wait, and keep the other host up until then")
 		}

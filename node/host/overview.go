@@ -65,7 +65,9 @@ type GroupRow struct {
 	Tables   int64
 	Onlines  int // members that are master or slave
 	Members  []MemberRow
-	Mode     consensus.Mode
+	Mode     consensus.Mode // over the replicas that vote; see Safety
+	Missing  int            // data replicas that are wanted and do not vote
+	Joining  int            // of those, being made
 	Feed     string
 	Refusal  peer.Refusal // why the arbitrator votes no more for it
 	// Unanswered is how long the arbitrator has owed the master an answer.
@@ -327,6 +329,7 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 	if here && own.Role == consensus.RoleMaster {
 		row.Mode, row.Feed, row.Refusal, row.Unanswered = own.Mode, own.Feed, own.Refusal, own.Unanswered
 	}
+	row.Missing, row.Joining = missing(g, h.View())
 	if leader.IsZero() && !row.led() {
 		row.Waits = h.waitsFor(g)
 	}

@@ -8,6 +8,37 @@ import (
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
 
+// missing counts the data replicas that a group of a database lacks, and how
+// many of them are being made.
+func missing(g mnode.Group, v *mnode.View) (lacks, joining int) {
+	db, known := v.Database(g.Database)
+	if !known {
+		return 0, 0
+	}
+	lacks = db.Options.Replica
+	for _, m := range g.Data() {
+		switch {
+		case m.Joining:
+			joining++
+		case !m.Leaving:
+			lacks--
+		}
+	}
+	return max(lacks, 0), joining
+}
+
+// Safety is how safe the data of a group is over all replicas that it is to have:
+// Raft counts those that it has.
+func (g GroupRow) Safety() consensus.Mode {
+	switch {
+	case g.Missing == 0:
+		return g.Mode
+	case g.Joining >= g.Missing:
+		return min(g.Mode, consensus.ModeSyncRecover)
+	}
+	return min(g.Mode, consensus.ModeAsync)
+}
+
 // Mode is how safe the least safe group is now. Without any database it is that
 // of the metadata.
 func (o Overview) Mode() consensus.Mode {
@@ -17,7 +48,7 @@ func (o Overview) Mode() consensus.Mode {
 	mode := consensus.ModeSync
 	for _, g := range o.Groups {
 		if g.Status == mnode.Formed.String() {
-			mode = min(mode, g.Mode)
+			mode = min(mode, g.Safety())
 		}
 	}
 	return mode

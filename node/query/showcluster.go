@@ -88,7 +88,7 @@ func (e *Engine) showVgroups(ctx context.Context, s Session, q *sql.Show) (*Resu
 				row = append(row, sql.Value{}, sql.Value{})
 			}
 		}
-		t.add(append(row, mode(g.Mode), text(g.Feed), text(g.Database), text(g.Waits), seen(g.Seen))...)
+		t.add(append(row, mode(g.Safety()), text(g.Feed), text(g.Database), text(g.Waits), seen(g.Seen))...)
 	}
 	return t.result(sql.Millisecond), nil
 }
