@@ -101,8 +101,11 @@ func (h *Host) Outside() error {
 		return nil
 	}
 	switch w := h.waiting.Load(); {
+	case w == nil && h.cfg.EndPoint == h.cfg.FirstEP:
+		return fmt.Errorf("this host (%s) is in no cluster yet: it has just begun to found one", h.cfg.EndPoint)
 	case w == nil:
-		return fmt.Errorf("this host (%s) is in no cluster yet: it has just begun to look for one", h.cfg.EndPoint)
+		return fmt.Errorf("this host (%s) is in no cluster yet: it has just begun to ask %s; if that does not let it in, type CREATE DNODE '%s' there",
+			h.cfg.EndPoint, h.cfg.FirstEP, h.cfg.EndPoint)
 	case w.operator:
 		return &CodedError{Code: mnode.CodeNoDnode, Text: w.text}
 	default:
