@@ -99,14 +99,16 @@ func (r *Record) compact(i id.Index) {
 // wants written comes back through Ready.
 type storage struct{ rec *Record }
 
-// InitialState names the replica itself as the only member: votes and appends
-// look at no configuration, so the arbitrator needs none (R8).
+// InitialState names no member: votes and appends look at no configuration, so
+// the arbitrator needs none (R8), and one that is none can't campaign (R6).
 func (s storage) InitialState() (*raftpb.HardState, *raftpb.ConfState, error) {
 	return &raftpb.HardState{
 		Term: new(uint64(s.rec.Term)), Vote: new(uint64(s.rec.Vote)), Commit: new(uint64(s.rec.Commit)),
-	}, onlyVoter(s.rec.Replica), nil
+	}, &raftpb.ConfState{}, nil
 }
 
+// onlyVoter is the configuration in a jump: the library takes a snapshot only if
+// it names whoever it is for.
 func onlyVoter(r id.Replica) *raftpb.ConfState {
 	return &raftpb.ConfState{Voters: []uint64{uint64(r)}}
 }
