@@ -42,6 +42,9 @@ type Sightings struct {
 		copies  map[id.UUID]error // directories that are refused now
 		changed bool              // since the last save
 	}
+
+	// ---- owned by Run ----
+	unkept bool // the last save failed, and that was said
 }
 
 // sighted is one line of the file.
@@ -192,9 +195,17 @@ func (s *Sightings) save() {
 		err = checkfile.Write(s.path, sightingsMagic, b)
 	}
 	if err != nil {
-		s.log.Warn("what was seen of other data directories can't be written down", "err", err)
+		if !s.unkept {
+			s.log.Warn("what was seen of other data directories can't be written down", "err", err)
+		}
+		s.unkept = true
 		s.mu.Lock()
 		s.mu.changed = true
 		s.mu.Unlock()
+		return
 	}
+	if s.unkept {
+		s.log.Info("what was seen of other data directories is written down again")
+	}
+	s.unkept = false
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
@@ -112,4 +113,27 @@ func FuzzDecodeSightings(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A disk that takes nothing for hours is two lines in the log, not one every 5 s.
+func TestSightingsThatCanNotBeKeptAreSaidOnce(t *testing.T) {
+	var out bytes.Buffer
+	s := OpenSightings(t.TempDir(), slog.New(slog.NewTextHandler(&out, nil)))
+	path := s.path
+	s.path = filepath.Join(filepath.Dir(path), "gone", sightingsName)
+	for range 3 {
+		s.mu.changed = true
+		s.save()
+	}
+	if n := strings.Count(out.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, &out)
+	}
+	s.path = path
+	for range 2 {
+		s.mu.changed = true
+		s.save()
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines once it is kept again, want 2:\n%s", n, &out)
+	}
 }
