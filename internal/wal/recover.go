@@ -51,17 +51,19 @@ type recovery struct {
 	newest *segment    // nil: there is no log yet
 	point  *checkpoint // of newest
 	sure   int64       // newest is known to be durable up to here
-	window []byte      // of a scanner that is done, for the next
+	free   [][]byte    // buffers of scanners that are done
 }
 
 // scan returns a scanner of s; done takes it back.
 func (r *recovery) scan(s *segment, limit int64) *scanner {
 	sc := newScanner(s, limit)
-	sc.buf, r.window = r.window[:0], nil
+	if n := len(r.free); n > 0 {
+		sc.buf, r.free = r.free[n-1][:0], r.free[:n-1]
+	}
 	return sc
 }
 
-func (r *recovery) done(sc *scanner) { r.window = sc.buf }
+func (r *recovery) done(sc *scanner) { r.free = append(r.free, sc.buf) }
 
 func (r *recovery) run() error {
 	segments, err := r.openSegments()
