@@ -102,7 +102,7 @@ func (v *Volume) Restore() {
 }
 
 // replace goes on with a copy of the disk if the file system lives on: a process
-// that was given a mount namespace of its own meanwhile, as other tests do, has it
+// that was given a mount namespace of its own meanwhile (a container, say) has it
 // mounted there, and mounting the image once more would give that one back, cut as
 // it is.
 func (v *Volume) replace() {
