@@ -202,7 +202,9 @@ func (b *batcher) propose(ctx context.Context, waiters []*waiter) {
 	result, err := b.v.rep.Propose(ctx, b.v.cfg.Group, entry)
 	outcomes, ok := result.([]outcome)
 	if err == nil && (!ok || len(outcomes) != len(waiters)) {
-		panic(fmt.Sprintf("vnode: entry of %d statements has result %T", len(waiters), result))
+		// The place in the log is passed and nobody here has applied it: a copy
+		// took its place, or an entry of another leader without data.
+		err = fmt.Errorf("%w: the entry of %d statements has result %T", consensus.ErrUnknownOutcome, len(waiters), result)
 	}
 	if err != nil {
 		err = fmt.Errorf("propose to group %d: %w", b.v.cfg.Group, notCanceled(ctx, err))

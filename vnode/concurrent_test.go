@@ -131,3 +131,19 @@ func TestAMergeThatFailsIsMadeUpFor(t *testing.T) {
 		t.Errorf("%d blocks are left of %d", n, row)
 	}
 }
+
+// passedBy is a log whose entries were passed by: nobody here has applied them.
+type passedBy struct{ *testLog }
+
+func (passedBy) Propose(context.Context, id.Group, []byte) (any, error) { return nil, nil }
+
+// TestAnEntryWithoutResult: a statement that nobody here knows the result of is to
+// be repeated; it does not end the process.
+func TestAnEntryWithoutResult(t *testing.T) {
+	v := openTest(t, testConfig(t.TempDir()), passedBy{})
+	lead(t, v)
+	op := CreateTable{Name: "x", Columns: tableColumns(sensorColumns...)}
+	if _, err := v.Write(t.Context(), Statement{Op: op}); !errors.Is(err, consensus.ErrUnknownOutcome) {
+		t.Errorf("got %v, want ErrUnknownOutcome", err)
+	}
+}
