@@ -33,6 +33,7 @@ type loader struct {
 	bytes  int                  // of their keys and values
 	last   []byte               // key
 	tables uint32               // handed over
+	others uint64               // Badger's number of the last table that is not its own
 	// pending is what was handed over and is not known to be durable, in order.
 	// Badger has no more than 16 tables under way.
 	pending []loading
@@ -78,6 +79,9 @@ func (l *loader) cut(after []byte) error {
 		if err := l.writer.PrepareIncremental(); err != nil {
 			return fmt.Errorf("prepare store: %w", err)
 		}
+		for _, t := range l.db.Tables() {
+			l.others = max(l.others, t.ID)
+		}
 	}
 	// A stream of its own ends the table here and nowhere else: where Badger ends
 	// one by itself, an error is a panic.
@@ -100,7 +104,9 @@ func (l *loader) durable() (after []byte) {
 	}
 	there := make(map[string]bool)
 	for _, t := range l.db.Tables() { // Badger adds them when they are synced
-		there[string(t.Right[:len(t.Right)-versionBytes])] = true
+		if t.ID > l.others {
+			there[string(t.Right[:len(t.Right)-versionBytes])] = true
+		}
 	}
 	for len(l.pending) > 0 && there[string(l.pending[0].last)] {
 		after = l.pending[0].after

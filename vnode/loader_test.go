@@ -1,6 +1,7 @@
 package vnode
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 )
@@ -102,5 +103,19 @@ func TestLoaderNotesInOrder(t *testing.T) {
 	l.pending = l.pending[1:]
 	if after := l.durable(); string(after) != "after c" {
 		t.Errorf("durable up to %q, want the end", after)
+	}
+	if err := l.flush(); err != nil {
+		t.Fatal(err)
+	}
+	// Another loader may make a longer table with the same last key.
+	l = newLoader(l.db)
+	defer l.close()
+	if err := errors.Join(l.add([]byte("d"), []byte("value")), l.cut([]byte("after d"))); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "its table is durable", func() bool { return len(l.db.Tables()) == 4 })
+	l.pending[0].last = []byte("c")
+	if after := l.durable(); after != nil {
+		t.Errorf("durable up to %q by a table of another loader", after)
 	}
 }
