@@ -99,7 +99,7 @@ func TestInterrupt(t *testing.T) {
 	host := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if first {
 			first = false
-			io.Copy(io.Discard, r.Body) //nolint:errcheck // only then is the end of the connection seen
+			io.Copy(io.Discard, r.Body) // only then is the end of the connection seen
 			close(asked)
 			<-r.Context().Done()
 			return
