@@ -298,13 +298,17 @@ func (v *View) absent() []string {
 }
 
 // settle waits until every shard of a database has a master and its members
-// answer.
+// answer. A master that leads no more hears nothing of that: the same request
+// waits with the next one.
 func (s *Master) settle(ctx context.Context, database string) error {
 	for {
 		s.mu.Lock()
 		heard := s.mu.heard
 		s.mu.Unlock()
 		changed := s.mnode.Watch()
+		if err := s.leading(); err != nil {
+			return err
+		}
 		f, v := s.Facts(), s.mnode.View()
 		if _, ok := v.Database(database); !ok || Settled(time.Now(), v, &f, database) {
 			return nil // dropped again while it was being made: that is its end, too
