@@ -129,7 +129,8 @@ func (m *Machine) applyConf(g *group, e *raftpb.Entry) {
 			m.out.report(g.id, false, "feed changed", "from", feedShut.String(), "to", feedClosing.String(), "index", index)
 		}
 	}
-	m.out.report(g.id, false, "members changed", "index", index, "members", g.conf.String())
+	m.out.report(g.id, false, "members changed", "index", index,
+		"voters", fmt.Sprint(g.voters[0]), "outgoing", fmt.Sprint(g.voters[1]), "learners", fmt.Sprint(g.learners))
 }
 
 // setConf takes over a configuration and forgets members that it leaves out.

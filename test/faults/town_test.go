@@ -86,7 +86,7 @@ func (n *town) grown() bool {
 			last = line
 		}
 	}
-	return strings.Contains(last, "voters:3") && !strings.Contains(last, "outgoing")
+	return strings.Contains(last, `voters="[1 2 3]" outgoing=[]`)
 }
 
 // must ends the test on an error of the rig.
