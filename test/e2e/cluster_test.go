@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -56,14 +57,29 @@ type process struct {
 	cmd  *exec.Cmd
 }
 
+// ports counts through those that freePort gives out, from a place of this
+// process's own.
+var ports = func() *atomic.Uint32 {
+	var n atomic.Uint32
+	n.Store(uint32(os.Getpid()) * 97)
+	return &n
+}()
+
+// freePort gives out each port once. It keeps below those that the kernel gives
+// to connections: there any could take it before the program that it is meant for.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := 10_000 + int(ports.Add(1)%20_000)
+		l, err := net.Listen("tcp", local(port))
+		if err != nil {
+			continue
+		}
+		l.Close()
+		return port
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("no port is free")
+	return 0
 }
 
 func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
@@ -246,6 +262,16 @@ func joined(t *testing.T, a, b *process) *client.Client {
 			only(t, c, "SHOW DNODES", "status", "ready") && c.Ping(context.Background(), b.http) == nil
 	})
 	return c
+}
+
+// pairWithTable is a pair with a table d.t on both hosts, in sync.
+func pairWithTable(t *testing.T) (arb, a, b *process, c *client.Client) {
+	t.Helper()
+	arb, a, b, c = pair(t)
+	query(t, c, "CREATE DATABASE d REPLICA 2")
+	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
+	whole(t, c)
+	return arb, a, b, c
 }
 
 // tool runs tnode to its end.

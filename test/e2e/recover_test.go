@@ -3,16 +3,12 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 )
-
-// config is the file of a data host.
-func (p *process) config() string { return filepath.Join(p.dir, "tnode.cfg") }
 
 // refuses reports whether a host takes no row within a short while.
 func refuses(t *testing.T, h *process) bool {
@@ -41,19 +37,19 @@ func TestTwoOfThreeLost(t *testing.T) {
 		t.Fatal("a host that lacks acknowledged rows takes more")
 	}
 
-	if code, out := tool(t, "recover", "-c", b.config(), "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, "in use by another process") {
+	if code, out := tool(t, "recover", "-c", b.conf, "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, "in use by another process") {
 		t.Fatalf("recovering a host that runs: code %d, %s", code, out)
 	}
 	b.end(syscall.SIGKILL)
-	if code, out := tool(t, "recover", "-c", b.config()); code != 1 || !strings.Contains(out, "not confirmed") || !strings.Contains(out, "7 entries") {
+	if code, out := tool(t, "recover", "-c", b.conf); code != 1 || !strings.Contains(out, "not confirmed") || !strings.Contains(out, "7 entries") {
 		t.Fatalf("without consent: code %d, %s", code, out)
 	}
 	arb.end(syscall.SIGKILL)
-	if code, out := tool(t, "recover", "-c", b.config(), "--yes-i-accept-the-loss"); code != 3 || !strings.Contains(out, "--arbitrator-is-lost") {
+	if code, out := tool(t, "recover", "-c", b.conf, "--yes-i-accept-the-loss"); code != 3 || !strings.Contains(out, "--arbitrator-is-lost") {
 		t.Fatalf("without the arbitrator: code %d, %s", code, out)
 	}
 	arb.start()
-	code, out := tool(t, "recover", "-c", b.config(), "--yes-i-accept-the-loss")
+	code, out := tool(t, "recover", "-c", b.conf, "--yes-i-accept-the-loss")
 	if code != 0 || !strings.Contains(out, "RESTORE DNODE") {
 		t.Fatalf("recover: code %d, %s", code, out)
 	}
@@ -73,12 +69,10 @@ func TestTwoOfThreeLost(t *testing.T) {
 
 	a.start() // it was only cut off
 	await(t, "the other one is refused in words", func() bool {
-		return !refuses(t, b) && refuses(t, a) && strings.Contains(logged(t, a), "given up by tnode recover on "+b.peer)
+		return !refuses(t, b) && refuses(t, a) && a.said("given up by tnode recover on "+b.peer)
 	})
 	a.end(syscall.SIGKILL)
-	if err := os.RemoveAll(filepath.Join(a.dir, "data")); err != nil {
-		t.Fatal(err)
-	}
+	a.wipe()
 	query(t, cb, "RESTORE DNODE 1")
 	a.start()
 	whole(t, cb)
@@ -99,24 +93,14 @@ func TestTwoOfThreeLost(t *testing.T) {
 func TestRecoverRefuses(t *testing.T) {
 	_, a, b, _ := pair(t)
 	b.end(syscall.SIGTERM)
-	if code, out := tool(t, "recover", "-c", b.config(), "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, fmt.Sprintf("answers at %s", a.peer)) {
+	if code, out := tool(t, "recover", "-c", b.conf, "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, fmt.Sprintf("answers at %s", a.peer)) {
 		t.Errorf("while the other host serves: code %d, %s", code, out)
 	}
 	fresh := newHost(t, a.peer, "")
-	if code, out := tool(t, "recover", "-c", fresh.config(), "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, "never been in a cluster") {
+	if code, out := tool(t, "recover", "-c", fresh.conf, "--yes-i-accept-the-loss"); code != 1 || !strings.Contains(out, "never been in a cluster") {
 		t.Errorf("on a host that is nobody: code %d, %s", code, out)
 	}
 	if code, _ := tool(t, "recover", "-c", filepath.Join(t.TempDir(), "none")); code != 2 {
 		t.Errorf("without a configuration: code %d, want 2", code)
 	}
-}
-
-// logged is everything that a process has said.
-func logged(t *testing.T, p *process) string {
-	t.Helper()
-	b, err := os.ReadFile(p.log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }

@@ -41,12 +41,18 @@ func (p *process) said(text string) bool {
 	return strings.Contains(string(b), text)
 }
 
-// quiet waits until no change of the cluster is under way.
+// quiet waits until no change of the cluster is under way. A host that does not
+// lead hears of one with the next answer to its reports, so it must have said so
+// for longer than that.
 func quiet(t *testing.T, c *client.Client) {
 	t.Helper()
+	busy := time.Now()
 	await(t, "no change is under way", func() bool {
 		rows, err := c.Query(context.Background(), "SHOW TRANSACTIONS")
-		return err == nil && len(rows.Data) == 0
+		if err != nil || len(rows.Data) > 0 {
+			busy = time.Now()
+		}
+		return time.Since(busy) > 1500*time.Millisecond
 	})
 }
 
@@ -83,10 +89,7 @@ func TestRestoreDnode(t *testing.T) {
 	if *long {
 		t.Parallel()
 	}
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, c := pairWithTable(t)
 	type loss struct {
 		host, other *process
 		dnode       string
@@ -125,28 +128,16 @@ func TestRestoreDnode(t *testing.T) {
 		x.other.start()
 		whole(t, c)
 	}
-	if strings.Count(readAll(t, a.log), "a new cluster is born") != 1 {
+	if a.says("a new cluster is born") != 1 {
 		t.Error("the wiped first host founded a second cluster")
 	}
-}
-
-func readAll(t *testing.T, file string) string {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
 }
 
 // TestArbitratorReplaced: another arbitrator takes over by a statement, an
 // emptied one by itself, and one by the configuration of both hosts.
 func TestArbitratorReplaced(t *testing.T) {
 	takesLong(t)
-	arb, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	arb, a, b, c := pairWithTable(t)
 	votes := func(p *process, n int) func() bool {
 		return func() bool {
 			st, err := arbStatus(p)
@@ -186,11 +177,7 @@ func TestArbitratorReplaced(t *testing.T) {
 
 	third := newArbitrator(t).start()
 	for _, h := range []*process{a, b} {
-		config := h.args[len(h.args)-1]
-		text := strings.Replace(readAll(t, config), "arbitrator "+arb.peer, "arbitrator "+third.peer, 1)
-		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		h.configure("arbitrator " + third.peer)
 		h.end(syscall.SIGTERM)
 		h.start()
 		await(t, "the host is back", func() bool { return c.Ping(context.Background(), h.http) == nil })
@@ -206,11 +193,8 @@ func TestArbitratorReplaced(t *testing.T) {
 // its replicas moved away.
 func TestReplicaCount(t *testing.T) {
 	takesLong(t)
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
-	third := newHost(t, a.peer, argument(t, a, "arbitrator")).start()
+	arb, a, b, c := pairWithTable(t)
+	third := newHost(t, a.peer, arb.peer).start()
 	query(t, c, "CREATE DNODE '"+third.peer+"'")
 	await(t, "the third host joins", func() bool { return c.Ping(context.Background(), third.http) == nil })
 	for i, n := range []int{3, 2, 1, 2} {
@@ -244,26 +228,11 @@ func TestReplicaCount(t *testing.T) {
 	}
 }
 
-// argument reads a key of a host's configuration file.
-func argument(t *testing.T, h *process, key string) string {
-	t.Helper()
-	for line := range strings.Lines(readAll(t, h.args[len(h.args)-1])) {
-		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), key+" "); ok {
-			return rest
-		}
-	}
-	t.Fatalf("no %s in the configuration of %s", key, h.peer)
-	return ""
-}
-
 // TestRestoreAnOldCopy: the directory of a host was put back from an old copy.
 // It is refused until the host comes back empty and is restored (R42).
 func TestRestoreAnOldCopy(t *testing.T) {
 	takesLong(t)
-	_, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	_, a, b, c := pairWithTable(t)
 	b.end(syscall.SIGTERM)
 	putBack := b.keep()
 	b.start()
@@ -375,10 +344,7 @@ func TestOfflineThreshold(t *testing.T) {
 // as the host is back (R41).
 func TestArbitratorWipedWithAHostDown(t *testing.T) {
 	takesLong(t)
-	arb, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	arb, a, b, c := pairWithTable(t)
 	b.end(syscall.SIGKILL)
 	onA := dial(t, a)
 	put(t, onA, 0, 5)

@@ -237,10 +237,7 @@ func TestArbitratorAddressOfNone(t *testing.T) {
 // TestGarbageOnEveryPort: whatever strangers write to the four ports, or do not,
 // the pair serves on, says it seldom, and ends in order.
 func TestGarbageOnEveryPort(t *testing.T) {
-	arb, a, b, c := pair(t)
-	query(t, c, "CREATE DATABASE d REPLICA 2")
-	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT)")
-	whole(t, c)
+	arb, a, b, c := pairWithTable(t)
 	ports := []string{a.portOf("serverPort"), a.portOf("gossipPort"), a.portOf("httpPort"), arb.peer}
 	junk := make([]byte, 8<<10)
 	rand.Read(junk)
