@@ -81,7 +81,12 @@ type MemberRow struct {
 	Dnode id.Host
 	Role  consensus.Role
 	Fault string
+	Copy  Copy
 }
+
+// Copy is how much of another replica's state has arrived, in bytes; zero while
+// none is on its way. Bytes is about right.
+type Copy struct{ Done, Bytes uint64 }
 
 // known is what there is to know about one host.
 type known struct {
@@ -302,7 +307,12 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 		k := hosts[m.Dnode]
 		line, has := k.report.Group(g.ID)
 		has = has && line.Replica == m.Replica
-		member := MemberRow{Dnode: m.Dnode, Fault: line.Fault}
+		member := MemberRow{Dnode: m.Dnode, Fault: line.Fault, Copy: copyOf(m.Replica, own.Members)}
+		for _, x := range hosts {
+			if other, has := x.report.Group(g.ID); has && x.ready && member.Copy.Bytes == 0 {
+				member.Copy = copyOf(m.Replica, other.Members)
+			}
+		}
 		switch {
 		case !k.ready, !has, line.Fault != "", !line.Formed:
 		case here && m.UUID == h.Self():
@@ -334,6 +344,17 @@ func (h *Host) groupRow(g mnode.Group, hosts map[id.Host]known) GroupRow {
 		row.Waits = h.waitsFor(g)
 	}
 	return row
+}
+
+// copyOf finds the copy on its way to a replica among what one host knows of a
+// group's members: who receives it knows, and who sends it.
+func copyOf(r id.Replica, members []consensus.MemberStatus) Copy {
+	for _, m := range members {
+		if m.Replica == r {
+			return Copy{m.CopyDone, m.CopyBytes}
+		}
+	}
+	return Copy{}
 }
 
 // seenRole is another member's role as this host's replica sees it, which is

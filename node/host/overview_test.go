@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/id"
 	"github.com/tarbitrator/tarbitrator/mnode"
 )
@@ -24,5 +25,21 @@ func TestArbitratorThatNobodyNeeds(t *testing.T) {
 			t.Errorf("%s: %s, %q, want offline, %q", c.what, row.Status, row.Reason, c.want)
 		}
 		v.Groups[0].Members = append(v.Groups[0].Members, mnode.Member{Replica: 2, Witness: true})
+	}
+}
+
+// TestCopyOnItsWay: whoever sends a copy knows how far it is, and whoever gets it.
+func TestCopyOnItsWay(t *testing.T) {
+	members := []consensus.MemberStatus{
+		{Member: consensus.Member{Replica: 1}},
+		{Member: consensus.Member{Replica: 9}, CopyDone: 250, CopyBytes: 1000},
+	}
+	if got := copyOf(9, members); got != (Copy{250, 1000}) {
+		t.Errorf("got %+v", got)
+	}
+	for _, r := range []id.Replica{1, 2} {
+		if got := copyOf(r, members); got != (Copy{}) {
+			t.Errorf("replica %d gets none, got %+v", r, got)
+		}
 	}
 }

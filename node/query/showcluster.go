@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
@@ -78,7 +79,7 @@ func (e *Engine) showVgroups(ctx context.Context, s Session, q *sql.Show) (*Resu
 	for i := range replicas {
 		columns = append(columns, column(fmt.Sprintf("v%d_dnode", i+1), sql.TypeSmallInt), varchar(fmt.Sprintf("v%d_status", i+1), 9))
 	}
-	t := newTable(append(columns, varchar("mode", 12), varchar("feed", 8), varchar("db_name", 64), varchar("waits_for", 256), seenColumn)...)
+	t := newTable(append(columns, varchar("mode", 12), varchar("feed", 8), varchar("db_name", 64), varchar("waits_for", 256), varchar("copied", 64), seenColumn)...)
 	for _, g := range rows {
 		row := []sql.Value{integer(int64(g.Group)), integer(g.Tables), text(g.Status), integer(int64(g.Onlines))}
 		for i := range replicas {
@@ -88,9 +89,20 @@ func (e *Engine) showVgroups(ctx context.Context, s Session, q *sql.Show) (*Resu
 				row = append(row, sql.Value{}, sql.Value{})
 			}
 		}
-		t.add(append(row, mode(g.Safety()), text(g.Feed), text(g.Database), text(g.Waits), seen(g.Seen))...)
+		t.add(append(row, mode(g.Safety()), text(g.Feed), text(g.Database), text(g.Waits), text(copied(g)), seen(g.Seen))...)
 	}
 	return t.result(sql.Millisecond), nil
+}
+
+// copied says how far the copies are that replicas of a group are getting.
+func copied(g host.GroupRow) string {
+	var parts []string
+	for _, m := range g.Members {
+		if c := m.Copy; c.Bytes > 0 {
+			parts = append(parts, fmt.Sprintf("dnode %d: %d %% of %d MB", m.Dnode, 100*c.Done/c.Bytes, (c.Bytes+999_999)/1_000_000))
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 func mode(m consensus.Mode) sql.Value {
