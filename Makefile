@@ -47,7 +47,7 @@ faults: ## every row of docs/operate/faults.md on real programs (root)
 	$(GO) test -count=1 ./test/faults -rig -parallel 3
 
 replace: ## hosts, disks, arbitrators and replicas replaced, on real programs
-	$(GO) test -count=1 ./test/e2e -run "Restore|Replace|Replica|Threshold|Wiped|Fire|(Three|Four)Hosts" -long -parallel 3
+	$(GO) test -count=1 ./test/e2e -run "Restore|Replace|Replica|Threshold|Wiped|Fire|(Three|Four)Hosts|Absence|HalfOpen" -long -parallel 3
 
 bench: build ## every figure of docs/benchmarks: hot paths, consensus, faults, copies, the arbitrator's cost, 300 power cuts, planted bugs (root, an idle machine)
 	$(GO) test -run xxx -bench . -benchtime 1s ./internal/sql ./internal/wal ./consensus ./vnode ./node/api/rest

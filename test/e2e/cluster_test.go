@@ -246,7 +246,9 @@ func pair(t *testing.T) (arb, a, b *process, c *client.Client) {
 	arb = newArbitrator(t).start()
 	a = newHost(t, "", arb.peer).start()
 	b = newHost(t, a.peer, arb.peer).start()
-	return arb, a, b, joined(t, a, b)
+	c = joined(t, a, b)
+	await(t, "the arbitrator knows both", func() bool { return b.said("host=0 ") }) // b is connected to it
+	return arb, a, b, c
 }
 
 // joined makes a cluster of two hosts that have started, and waits until all

@@ -122,7 +122,7 @@ func behindFirewall(t *testing.T, h *process, address string) *firewall {
 // told, and starts again. Everybody notices by silence, connects anew, and
 // nothing that was acknowledged is lost.
 func TestHalfOpenConnections(t *testing.T) {
-	t.Parallel()
+	takesLong(t)
 	arb := newArbitrator(t)
 	outer := local(freePort(t))
 	a := newHost(t, "", outer)

@@ -13,6 +13,7 @@ import (
 // kept gets a copy of the data, is killed in the middle of it, and is as good as
 // the other afterwards: the other may go.
 func TestCopyAfterALongAbsence(t *testing.T) {
+	takesLong(t)
 	_, a, b, c := pair(t)
 	query(t, c, "CREATE DATABASE d REPLICA 2 VGROUPS 1")
 	query(t, c, "CREATE TABLE d.t (ts TIMESTAMP, n BIGINT, s VARCHAR(1000))")
