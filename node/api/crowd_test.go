@@ -44,7 +44,7 @@ func dialled(t *testing.T, addr, say string) net.Conn {
 	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	io.WriteString(c, say) //nolint:errcheck // it may have been shown the door already
+	io.WriteString(c, say) // it may have been shown the door already
 	return c
 }
 

@@ -300,7 +300,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		here, there := net.Pipe()
 		l := one{make(chan net.Conn, 1)}
 		l.c <- there
-		go server.Serve(l) //nolint:errcheck // it ends with the test
+		go server.Serve(l) // it ends with the test
 		_, err := io.WriteString(here, "POST /rest/sql HTTP/1.1\r\nHost: x\r\nAuthorization: "+rootAuth+"\r\nContent-Length: 8\r\n\r\nSELECT 1")
 		if err != nil {
 			t.Fatal(err)
