@@ -85,6 +85,7 @@ func copyUnderFire(w *world) {
 	}
 	w.wantService(3 * sec)
 	w.wantShut(12 * sec)
+	w.run(500 * ms) // what a cut has held back arrives, the word of a leader too
 	l := w.lead()
 	w.fault()
 	w.stop(l)
