@@ -327,6 +327,14 @@ func (g *group) holdsDurably(m id.Replica, i id.Index, term id.Term) bool {
 	})
 }
 
+// lastTerm is the highest term in which somebody led.
+func (g *group) lastTerm() (last id.Term) {
+	for t := range g.leaders {
+		last = max(last, t)
+	}
+	return last
+}
+
 // durableLast returns where the log of a data replica ends on its disk.
 func (g *group) durableLast(m id.Replica) (wal.Position, bool) {
 	if h := g.host(m); h != nil {
