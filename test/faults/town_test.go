@@ -70,23 +70,7 @@ func newTown(t *testing.T, o rig.Options) *town {
 		n.must(r.SQL(ctx, rig.A, "CREATE TABLE "+table(i)+" (ts TIMESTAMP, n BIGINT)"))
 	}
 	n.whole()
-	n.await("the metadata is on both hosts", n.grown)
 	return n
-}
-
-// grown reports whether the change that let the second host into the metadata is
-// over. Until its leader has left the joint configuration nothing is decided
-// without the first host.
-func (n *town) grown() bool {
-	log, err := os.ReadFile(n.Log(rig.A))
-	n.must(err)
-	last := ""
-	for line := range strings.Lines(string(log)) {
-		if strings.Contains(line, `msg="members changed" group=1 `) && strings.HasSuffix(line, "\n") {
-			last = line
-		}
-	}
-	return strings.Contains(last, `voters="[1 2 3]" outgoing=[]`)
 }
 
 // must ends the test on an error of the rig.

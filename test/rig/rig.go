@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // Names of the machines of a rig.
@@ -113,14 +114,42 @@ func (r *Rig) LogDir(name string) string {
 
 func (r *Rig) conf(name string) string { return filepath.Join(r.dir, name+".cfg") }
 
-// Up starts everything and makes a cluster of it.
+// Up starts everything, makes a cluster of it, and waits until its metadata is on
+// both hosts.
 func (r *Rig) Up(ctx context.Context) error {
 	for _, n := range []string{Arbitrator, A, B} {
 		if err := r.Start(n); err != nil {
 			return err
 		}
 	}
-	return r.SQL(ctx, A, fmt.Sprintf("CREATE DNODE '%s'", r.PeerEndPoint(B)))
+	if err := r.SQL(ctx, A, fmt.Sprintf("CREATE DNODE '%s'", r.PeerEndPoint(B))); err != nil {
+		return err
+	}
+	for !r.grown() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the metadata is on both hosts: %w", ctx.Err())
+		}
+	}
+	return nil
+}
+
+// grown reports whether the change that lets the second host into the metadata is
+// over. Until its leader has left the joint configuration nothing is decided
+// without the first host.
+func (r *Rig) grown() bool {
+	log, err := os.ReadFile(r.Log(A))
+	if err != nil {
+		return false
+	}
+	last := ""
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, `msg="members changed" group=1 `) && strings.HasSuffix(line, "\n") {
+			last = line
+		}
+	}
+	return strings.Contains(last, `voters="[1 2 3]" outgoing=[]`)
 }
 
 // Close ends all processes and takes disks and network down.
