@@ -21,11 +21,12 @@ type fakeNet struct {
 	mu        sync.Mutex
 	listeners map[string]*fakeListener
 	cut       map[string]bool
+	dying     map[string]int // so many more connections are taken and hung up
 	pipes     []*fakePipe
 }
 
 func newFakeNet() *fakeNet {
-	return &fakeNet{listeners: make(map[string]*fakeListener), cut: make(map[string]bool)}
+	return &fakeNet{listeners: make(map[string]*fakeListener), cut: make(map[string]bool), dying: make(map[string]int)}
 }
 
 type fakeListener struct {
@@ -71,8 +72,16 @@ var errConnRefused = &net.OpError{Op: "dial", Err: os.NewSyscallError("connect",
 
 func (n *fakeNet) dial(ctx context.Context, addr string) (net.Conn, error) {
 	n.mu.Lock()
-	l, cut := n.listeners[addr], n.cut[addr]
+	l, cut, dying := n.listeners[addr], n.cut[addr], n.dying[addr] > 0
+	if dying {
+		n.dying[addr]--
+	}
 	n.mu.Unlock()
+	if dying {
+		a, b := net.Pipe()
+		b.Close()
+		return a, nil
+	}
 	if cut {
 		<-ctx.Done()
 		return nil, ctx.Err()

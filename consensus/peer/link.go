@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -19,6 +21,8 @@ const (
 	redialCopy  = 10 * time.Second       // one side is an old copy: it will stay one, and dials itself once it does not
 	otherSide   = 300 * time.Millisecond // the larger UUID gives the smaller one this long to dial
 	probeWithin = 200 * time.Millisecond
+	probeQuiet  = 50 * time.Millisecond // a process that is there does not hang up for so long
+	probeAgain  = 2 * time.Millisecond
 
 	maxComplaints = 16 // addresses of one directory whose faults are remembered
 )
@@ -235,7 +239,8 @@ func (d *dialler) tell(r Remote, s LinkState) {
 
 // gone reports whether the process at the other end of a lost connection has
 // ended: its own end point refuses a connection at once (R32). A timeout, or a
-// connection that succeeds, proves nothing.
+// connection that lasts, proves nothing. One that is hung up asks for another: the
+// kernel takes the sockets of a dead process away one after the other.
 func (d *dialler) gone(ctx context.Context, v view) bool {
 	addr := v.lost.addr
 	if addr == "" {
@@ -243,11 +248,31 @@ func (d *dialler) gone(ctx context.Context, v view) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeWithin)
 	defer cancel()
-	nc, err := d.net.cfg.Dial(ctx, addr)
-	if err == nil {
-		nc.Close()
+	for ctx.Err() == nil {
+		nc, err := d.net.cfg.Dial(ctx, addr)
+		if err != nil {
+			return errors.Is(err, syscall.ECONNREFUSED)
+		}
+		if !hangsUp(nc) {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(probeAgain):
+		}
 	}
-	return errors.Is(err, syscall.ECONNREFUSED)
+	return false
+}
+
+// hangsUp reports whether the other end closes a connection on which nobody has
+// said anything, and closes this end.
+func hangsUp(nc net.Conn) bool {
+	defer nc.Close()
+	if nc.SetReadDeadline(time.Now().Add(probeQuiet)) != nil {
+		return true
+	}
+	_, err := nc.Read(make([]byte, 1))
+	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // drain ends what is left of a process that is gone, and waits until nothing of

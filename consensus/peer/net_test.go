@@ -53,6 +53,24 @@ func TestTwoHosts(t *testing.T) {
 	})
 }
 
+// The kernel takes the sockets of a dead process away one after the other: for a
+// moment its end point still takes connections, and hangs them up.
+func TestDyingProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNet()
+		a, b := linked(t, n)
+		time.Sleep(time.Second)
+		wantTold(t, a, "2 up")
+		n.mu.Lock()
+		n.dying[b.addr] = 3
+		n.mu.Unlock()
+		b.stop()
+		time.Sleep(50 * time.Millisecond)
+		wantTold(t, a, "2 refused")
+		a.stop()
+	})
+}
+
 // A host that starts again is down and up, at once when it dials itself.
 func TestRestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
