@@ -19,7 +19,7 @@ func TestRestoreBesideANamespace(t *testing.T) {
 		other := exec.Command("sleep", "60")
 		other.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 		if err := other.Start(); err != nil {
-			t.Skipf("a mount namespace: %v", err)
+			t.Fatalf("begin a mount namespace: %v", err)
 		}
 		t.Cleanup(func() {
 			_ = other.Process.Kill()
