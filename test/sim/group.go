@@ -400,25 +400,23 @@ func (g *group) checkShut(h *host, r *replica) {
 			continue
 		}
 		last := a.last(g.id, m)
-		able, responsive := 0, 0
+		able := 0
 		var less []string
 		for _, d := range c.in {
 			if g.seats[d].witness {
 				continue
 			}
-			if d != r.id && !h.responsive(g, d) {
-				continue
-			}
-			responsive++
-			if at, ok := g.durableLast(d); ok && !behind(at, last) {
+			at, ok := g.durableLast(d)
+			switch wins := ok && !behind(at, last); {
+			case wins && (d == r.id || h.seemed(g, d)):
 				able++
-			} else {
+			case !wins && (d == r.id || h.responsive(g, d)):
 				less = append(less, g.seats[d].box.name)
 			}
 		}
-		if able < responsive && able < 2 {
-			g.w.fail("I7", "group %d: %s leads with the feed shut, the witness holds entry %d of term %d, of %d responsive data voters %v hold less",
-				g.id, h.name, last.Index, last.Term, responsive, less)
+		if len(less) > 0 && able < 2 {
+			g.w.fail("I7", "group %d: %s leads with the feed shut, the witness holds entry %d of term %d, %d data voters hold as much, the responsive %v hold less",
+				g.id, h.name, last.Index, last.Term, able, less)
 		}
 	}
 }

@@ -33,7 +33,9 @@ type host struct {
 	skew     time.Duration // of the clock on its wall
 	sequence uint64        // of the statements that it carries for clients
 
-	tickOwed bool // ticks passed while it was frozen: one of them comes (pitfall 6)
+	tickOwed bool          // ticks passed while it was frozen: one of them comes (pitfall 6)
+	pausedAt time.Duration // when it froze last
+	frozen   time.Duration // for how long in all, without the present
 }
 
 // newHost adds a data host with an empty directory.
@@ -336,7 +338,9 @@ func (h *host) end(process bool, gone func()) {
 // pause freezes the process; resume lets it go on, with all that came meanwhile.
 func (h *host) pause() {
 	h.w.tracef("%s freezes", h.name)
-	h.paused = true
+	if !h.paused {
+		h.paused, h.pausedAt = true, h.w.now
+	}
 }
 
 func (h *host) resume() {
@@ -345,6 +349,7 @@ func (h *host) resume() {
 	}
 	h.w.tracef("%s goes on", h.name)
 	h.paused = false
+	h.frozen += h.w.now - h.pausedAt
 	if h.tickOwed && h.up {
 		h.tickOwed = false
 		h.inbox = append(h.inbox, consensus.Tick{})

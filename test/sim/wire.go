@@ -176,13 +176,14 @@ func (h *host) heard(from *box, m *peer.Message) {
 		return
 	}
 	if r := h.replicas[m.Group]; r != nil {
-		r.answers[m.From] = answer{h.w.now, id.Term(m.Raft.GetTerm())}
+		r.answers[m.From] = answer{h.w.now, h.w.now - h.frozen, id.Term(m.Raft.GetTerm())}
 	}
 }
 
 // answer is the last one of a member: when, in which term.
 type answer struct {
 	at   time.Duration
+	run  time.Duration // the same without the time for which the leader was frozen
 	term id.Term
 }
 
@@ -191,6 +192,13 @@ type answer struct {
 func (h *host) responsive(g *group, m id.Replica) bool {
 	a, ok := h.replicas[g.id].answers[m]
 	return ok && a.term == g.newest && h.w.now-a.at < h.w.conf.SilentAfter-10*time.Millisecond
+}
+
+// seemed reports the same of a leader that was frozen a moment ago: what it was
+// answered last may wait in its queue behind an older answer of somebody else.
+func (h *host) seemed(g *group, m id.Replica) bool {
+	a, ok := h.replicas[g.id].answers[m]
+	return ok && a.term == g.newest && h.w.now-h.frozen-a.run < h.w.conf.SilentAfter-10*time.Millisecond
 }
 
 // The words of View.Feed.
