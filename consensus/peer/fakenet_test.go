@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tarbitrator/tarbitrator/internal/id"
 )
@@ -21,7 +22,7 @@ type fakeNet struct {
 	mu        sync.Mutex
 	listeners map[string]*fakeListener
 	cut       map[string]bool
-	dying     map[string]int // so many more connections are taken and hung up
+	dying     map[string]int // so many more connections are taken by nobody and hung up, every other after 60 ms
 	pipes     []*fakePipe
 }
 
@@ -76,10 +77,11 @@ func (n *fakeNet) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if dying {
 		n.dying[addr]--
 	}
+	left := n.dying[addr]
 	n.mu.Unlock()
 	if dying {
 		a, b := net.Pipe()
-		b.Close()
+		time.AfterFunc(time.Duration(left%2)*60*time.Millisecond, func() { b.Close() })
 		return a, nil
 	}
 	if cut {

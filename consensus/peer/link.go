@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -21,8 +19,8 @@ const (
 	redialCopy  = 10 * time.Second       // one side is an old copy: it will stay one, and dials itself once it does not
 	otherSide   = 300 * time.Millisecond // the larger UUID gives the smaller one this long to dial
 	probeWithin = 200 * time.Millisecond
-	probeQuiet  = 50 * time.Millisecond // a process that is there does not hang up for so long
-	probeAgain  = 2 * time.Millisecond
+	lookEvery   = 10 * time.Millisecond // while it is in doubt whether a process has ended
+	lookWithin  = 50 * time.Millisecond
 
 	maxComplaints = 16 // addresses of one directory whose faults are remembered
 )
@@ -131,6 +129,9 @@ type dialler struct {
 	backoff  time.Duration     // after a round in which no address answered
 	next     int               // address to try
 	complain map[string]string // the faults that were logged, by address
+	lostAt   string            // where the process was whose connection was lost last
+	doubt    time.Time         // until then it is asked again whether it has ended
+	lookAt   time.Time         // when next
 }
 
 // run dials until ctx ends or nobody needs the link any more.
@@ -149,13 +150,13 @@ func (l *link) run(ctx context.Context) {
 		if v.hint {
 			d.hurry(v)
 		}
-		wait := time.Until(d.due)
-		if len(v.missing) > 0 && wait <= 0 {
-			d.attempt(ctx, v)
-			continue
-		}
 		var timer <-chan time.Time
-		if len(v.missing) > 0 {
+		if act, at := d.plan(v); act != nil {
+			wait := time.Until(at)
+			if wait <= 0 {
+				act(ctx, v)
+				continue
+			}
 			timer = time.After(wait)
 		}
 		select {
@@ -164,6 +165,17 @@ func (l *link) run(ctx context.Context) {
 		case <-timer:
 		}
 	}
+}
+
+// plan returns what is to be done, and when; nil: nothing.
+func (d *dialler) plan(v view) (act func(context.Context, view), at time.Time) {
+	if len(v.missing) > 0 {
+		act, at = d.attempt, d.due
+	}
+	if d.doubts(v) && (act == nil || d.lookAt.Before(at)) {
+		act, at = d.look, d.lookAt
+	}
+	return act, at
 }
 
 // finish ends a link that has no connection and that nobody wants.
@@ -182,12 +194,16 @@ func (d *dialler) follow(ctx context.Context, v view) {
 	if v.lost != nil && d.link.state == LinkUp {
 		d.net.log.Info("link lost", "peer", d.key.uuid.Short(), "err", v.lostWhy)
 		state := LinkDown
-		if !v.up && d.gone(ctx, v) {
+		if d.lostAt = v.lost.addr; d.lostAt == "" {
+			d.lostAt = v.lost.remote.Addr
+		}
+		if !v.up && d.gone(ctx, probeWithin) {
 			state = LinkRefused
 			d.drain()
 		}
 		d.tell(d.told, state)
 		d.yield(v)
+		d.doubt, d.lookAt = time.Now().Add(otherSide), time.Now().Add(lookEvery)
 	}
 	if !v.up {
 		return
@@ -239,40 +255,31 @@ func (d *dialler) tell(r Remote, s LinkState) {
 
 // gone reports whether the process at the other end of a lost connection has
 // ended: its own end point refuses a connection at once (R32). A timeout, or a
-// connection that lasts, proves nothing. One that is hung up asks for another: the
-// kernel takes the sockets of a dead process away one after the other.
-func (d *dialler) gone(ctx context.Context, v view) bool {
-	addr := v.lost.addr
-	if addr == "" {
-		addr = v.lost.remote.Addr
-	}
-	ctx, cancel := context.WithTimeout(ctx, probeWithin)
+// connection that succeeds, proves nothing.
+func (d *dialler) gone(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	for ctx.Err() == nil {
-		nc, err := d.net.cfg.Dial(ctx, addr)
-		if err != nil {
-			return errors.Is(err, syscall.ECONNREFUSED)
-		}
-		if !hangsUp(nc) {
-			return false
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(probeAgain):
-		}
+	nc, err := d.net.cfg.Dial(ctx, d.lostAt)
+	if err == nil {
+		nc.Close()
 	}
-	return false
+	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// hangsUp reports whether the other end closes a connection on which nobody has
-// said anything, and closes this end.
-func hangsUp(nc net.Conn) bool {
-	defer nc.Close()
-	if nc.SetReadDeadline(time.Now().Add(probeQuiet)) != nil {
-		return true
+// doubts reports whether the connection was lost a moment ago, and nobody knows
+// yet whether the process has ended.
+func (d *dialler) doubts(v view) bool {
+	return !v.up && d.state == LinkDown && time.Now().Before(d.doubt)
+}
+
+// look asks again: the kernel takes the sockets of a dead process away one after
+// the other, that on which it listens perhaps last.
+func (d *dialler) look(ctx context.Context, _ view) {
+	if d.gone(ctx, lookWithin) {
+		d.drain()
+		d.tell(d.told, LinkRefused)
 	}
-	_, err := nc.Read(make([]byte, 1))
-	return err != nil && !errors.Is(err, os.ErrDeadlineExceeded)
+	d.lookAt = time.Now().Add(lookEvery)
 }
 
 // drain ends what is left of a process that is gone, and waits until nothing of
