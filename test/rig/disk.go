@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -15,29 +17,52 @@ import (
 type disk struct {
 	image, dir string
 	hung       bool
+	direct     bool // past this machine's page cache
 }
 
-// Sizes of disks. What a host keeps free for its log and stores is far less.
+// Sizes of disks, unless Options says another. What a host keeps free for its log
+// and stores is far less.
 const (
 	hostDisk       = "2G"
 	arbitratorDisk = "64M"
+
+	arbitratorDiskMB = 64
 )
 
 // makeDisk makes and mounts the disk of a machine at its directory.
 func (r *Rig) makeDisk(name string) error {
-	d := &disk{image: r.data(name) + ".img", dir: r.data(name)}
-	size := hostDisk
+	d := &disk{image: r.data(name) + ".img", dir: r.data(name), direct: r.diskMB > 0}
+	size, mb := hostDisk, r.diskMB
 	if name == Arbitrator {
-		size = arbitratorDisk
+		size, mb = arbitratorDisk, arbitratorDiskMB
 	}
-	if err := runAll("truncate -s "+size+" "+d.image, "mkfs.ext4 -q -F "+d.image, d.mount()); err != nil {
+	image := "truncate -s " + size + " " + d.image
+	if d.direct {
+		image = fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=%d oflag=direct status=none", d.image, mb)
+	}
+	err := runAll(image, "mkfs.ext4 -q -F "+d.image)
+	if err == nil {
+		err = d.mount()
+	}
+	if err != nil {
 		return fmt.Errorf("make the disk of %s: %w", name, err)
 	}
 	r.disks[name] = d
 	return nil
 }
 
-func (d *disk) mount() string { return "mount -o loop " + d.image + " " + d.dir }
+func (d *disk) mount() error {
+	if !d.direct {
+		return run("mount -o loop " + d.image + " " + d.dir)
+	}
+	out, err := exec.Command("losetup", "--find", "--show", "--direct-io=on", d.image).Output()
+	if err != nil {
+		return fmt.Errorf("make a disk of %s: %w", d.image, err)
+	}
+	device := strings.TrimSpace(string(out))
+	err = run("mount " + device + " " + d.dir)
+	return errors.Join(err, run("losetup -d "+device)) // once it is not mounted any more
+}
 
 // HangDisk makes every write and sync of a machine wait; UnhangDisk ends it.
 func (r *Rig) HangDisk(name string) error {
@@ -103,7 +128,11 @@ func (r *Rig) BreakDisk(name string, how powercut.How) error {
 // MendDisk mounts a broken disk again. The machine's process must have ended.
 func (r *Rig) MendDisk(name string) error {
 	d := r.disks[name]
-	if err := runAll("umount "+d.dir, d.mount()); err != nil {
+	err := run("umount " + d.dir)
+	if err == nil {
+		err = d.mount()
+	}
+	if err != nil {
 		return fmt.Errorf("mend the disk of %s: %w", name, err)
 	}
 	return nil

@@ -27,6 +27,7 @@ var Everybody = []string{A, B, Arbitrator}
 type Rig struct {
 	dir, bin   string
 	logsOnDisk bool
+	diskMB     int
 	config     []string
 	net        *network
 	procs      map[string]*process
@@ -37,6 +38,7 @@ type Rig struct {
 type Options struct {
 	Bin        string   // directory of tnode and tarbitrator
 	Disks      bool     // every machine gets a file system of its own, which can hang, fill up and break
+	DiskMB     int      // ... of so many MB on a data host, written once and past the page cache, for measurements; zero: small and quick to make
 	LogsOnDisk bool     // logDir lies on that file system too, beside the data
 	Config     []string // more lines for the configuration of both data hosts
 }
@@ -58,7 +60,7 @@ func New(dir string, o Options) (*Rig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find binaries: %w", err)
 	}
-	r := &Rig{dir: dir, bin: bin, logsOnDisk: o.LogsOnDisk, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
+	r := &Rig{dir: dir, bin: bin, logsOnDisk: o.LogsOnDisk, diskMB: o.DiskMB, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
 	number := int(made.Add(1))
 	if number > maxRigs {
 		return nil, fmt.Errorf("a process makes at most %d rigs", maxRigs)

@@ -49,7 +49,9 @@ func run(ctx context.Context) (err error) {
 	} else {
 		defer os.RemoveAll(dir)
 	}
-	r, err := rig.New(dir, rig.Options{Bin: *bin, Config: []string{"walKeepForReplica 64KiB"}})
+	r, err := rig.New(dir, rig.Options{
+		Bin: *bin, Disks: true, DiskMB: diskMB(), Config: []string{"walKeepForReplica 64KiB"},
+	})
 	if err != nil {
 		return err
 	}
@@ -69,6 +71,9 @@ func run(ctx context.Context) (err error) {
 	}
 	return judge(all)
 }
+
+// diskMB is room for the data before it is compacted, a copy of it, and the logs.
+func diskMB() int { return 6**stateMB + 2048 }
 
 // prepare makes a cluster with so much data on both hosts.
 func prepare(ctx context.Context, r *rig.Rig) error {
