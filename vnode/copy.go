@@ -8,10 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"time"
 
-	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/table"
 
 	"github.com/tarbitrator/tarbitrator/consensus"
 	"github.com/tarbitrator/tarbitrator/internal/checkfile"
@@ -21,18 +23,20 @@ import (
 // progressName is the file in a copy that says of what it is, and how far.
 const progressName = "progress"
 
-var progressMagic = checkfile.Magic{'T', 'A', 'R', 'C', 'O', 'P', 'Y', '2'}
+var progressMagic = checkfile.Magic{'T', 'A', 'R', 'C', 'O', 'P', 'Y', '3'}
 
 // progress says what of a snapshot is in a copy, durably.
 type progress struct {
 	snapshot consensus.SnapshotID
 	index    id.Index
+	tables   uint32 // that hold it, named 1 to tables
 	after    []byte // every record up to this key
 }
 
 func (p progress) append(dst []byte) []byte {
 	dst = append(dst, p.snapshot[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.index))
+	dst = binary.AppendUvarint(dst, uint64(p.tables))
 	return appendBytes(dst, p.after)
 }
 
@@ -41,6 +45,11 @@ func parseProgress(src []byte) (progress, error) {
 	var p progress
 	copy(p.snapshot[:], d.take(len(p.snapshot)))
 	p.index = id.Index(d.uint64())
+	tables := d.uvarint()
+	if tables > math.MaxUint32 {
+		return p, corruptf("a copy of %d tables", tables)
+	}
+	p.tables = uint32(tables)
 	p.after = bytes.Clone(d.bytes())
 	return p, d.end()
 }
@@ -65,16 +74,15 @@ func readProgress(dir string) (progress, error) {
 // errNoCopy says that there is nothing that a copy could go on from.
 var errNoCopy = errors.New("no such copy here")
 
-// incoming is a copy on its way in: a store of its own, beside that of the
-// current state.
+// incoming is a copy on its way in: what becomes a store of its own, beside that
+// of the current state.
 type incoming struct {
 	v   *Vnode
 	dir string
 	progress
-	db     *badger.DB
-	load   *loader
-	kept   []byte // position that is noted in the directory
-	failed error  // it can't go on; Receive may, from what is kept
+	load   *loader // nil: nothing can be written any more
+	kept   []byte  // position that is noted in the directory
+	failed error   // it can't go on; Receive may, from what is kept
 }
 
 // Receive implements consensus.Snapshotter.
@@ -91,11 +99,11 @@ func (v *Vnode) Receive(snapshot consensus.SnapshotID, index id.Index) (consensu
 		err = errors.Join(err, v.home.leave())
 		return nil, fmt.Errorf("receive copy of group %d at entry %d: %w", v.cfg.Group, index, err)
 	}
-	c.load = newLoader(c.db)
+	c.load = newLoader(c.dir, storeOptions(c.dir, v.log), c.tables)
 	return c, nil
 }
 
-// resume opens the copy where it was left.
+// resume takes the copy up where it was left.
 func (c *incoming) resume() error {
 	p, err := readProgress(c.dir)
 	if err != nil {
@@ -104,26 +112,46 @@ func (c *incoming) resume() error {
 	if p.snapshot != c.snapshot || p.index != c.index {
 		return errNoCopy
 	}
-	db, err := openCopyStore(c.dir, c.v.log)
-	if err != nil { // nothing that is worth a repair: it is fetched again
+	if err := keepTables(c.dir, p.tables); err != nil { // nothing that is worth a repair: it is fetched again
 		c.v.log.Warn("copy can't go on and begins again", "index", c.index, "err", err)
 		return errNoCopy
 	}
-	c.db, c.progress, c.kept = db, p, p.after
+	c.progress, c.kept = p, p.after
 	return nil
 }
 
-// begin opens an empty copy in place of what is there.
+// keepTables removes from a copy what is neither its progress nor one of its
+// tables: some that were under way, or all else of a store that was complete.
+func keepTables(dir string, tables uint32) error {
+	keep := map[string]bool{progressName: true}
+	for i := range tables {
+		name := table.IDToFilename(uint64(i) + 1)
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+		keep[name] = true
+	}
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if keep[name.Name()] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin makes an empty copy in place of what is there.
 func (c *incoming) begin() error {
 	if err := c.v.home.discardCopy(); err != nil {
 		return err
 	}
-	if err := os.Mkdir(c.dir, 0o700); err != nil {
-		return err
-	}
-	db, err := openCopyStore(c.dir, c.v.log)
-	c.db = db
-	return err
+	return os.Mkdir(c.dir, 0o700)
 }
 
 // After implements consensus.Copy.
@@ -153,7 +181,7 @@ func (c *incoming) fail(err error) error {
 	return c.failed
 }
 
-// cut hands what was written to the store, and notes what of it lasts by now.
+// cut makes a table of what was written, and notes what lasts by now.
 func (c *incoming) cut() error {
 	if c.v.cfg.Room != nil {
 		if err := c.v.cfg.Room(); err != nil {
@@ -166,8 +194,8 @@ func (c *incoming) cut() error {
 	return c.keep(c.load.durable())
 }
 
-// sync makes everything that was written last, and notes it. Nothing can be
-// written afterwards.
+// sync makes a store of everything that was written, and notes it. Nothing can
+// be written afterwards.
 func (c *incoming) sync() error {
 	if err := c.cut(); err != nil {
 		return err
@@ -175,23 +203,23 @@ func (c *incoming) sync() error {
 	if err := c.load.flush(); err != nil {
 		return err
 	}
-	return c.keep(c.after)
+	return c.keep(loaded{c.load.tables, c.after})
 }
 
-// keep notes a position that the store has durably reached.
-func (c *incoming) keep(after []byte) error {
-	if len(after) == 0 || bytes.Equal(after, c.kept) {
+// keep notes what of the copy is durable, except for the names of its tables.
+func (c *incoming) keep(reached loaded) error {
+	if len(reached.after) == 0 || bytes.Equal(reached.after, c.kept) {
 		return nil
 	}
-	if err := checkfile.SyncDir(c.dir); err != nil { // the names of its tables
+	if err := checkfile.SyncDir(c.dir); err != nil {
 		return err
 	}
 	at := c.progress
-	at.after = after
+	at.tables, at.after = reached.tables, reached.after
 	if err := checkfile.Write(filepath.Join(c.dir, progressName), progressMagic, at.append(nil)); err != nil {
 		return err
 	}
-	c.kept = after
+	c.kept = reached.after
 	return nil
 }
 
@@ -205,7 +233,8 @@ func (c *incoming) Finish(ctx context.Context, digest []byte) error {
 		return err // nothing is wrong with it
 	}
 	if err != nil {
-		err = errors.Join(err, c.closeStore(), c.v.home.discardCopy())
+		c.end()
+		err = errors.Join(err, c.v.home.discardCopy())
 	}
 	return err
 }
@@ -216,10 +245,8 @@ func (c *incoming) complete(ctx context.Context, digest []byte) error {
 	if err := c.sync(); err != nil { // so that a finished copy can be taken up again
 		return err
 	}
+	c.end()
 	if err := c.check(ctx, digest); err != nil {
-		return err
-	}
-	if err := c.closeStore(); err != nil {
 		return err
 	}
 	if err := syncFiles(c.dir); err != nil {
@@ -228,26 +255,40 @@ func (c *incoming) complete(ctx context.Context, digest []byte) error {
 	return c.v.home.keep()
 }
 
+// checkTurn is how long a check works before it rests for as long: it has time,
+// and those who write to this host have none.
+const checkTurn = 2 * time.Millisecond
+
 // check reads back everything that was written, and that it can be a state: once
 // the log has named the copy there is no other.
-func (c *incoming) check(ctx context.Context, digest []byte) error {
-	txn := c.db.NewTransaction(false)
-	defer txn.Discard()
-	sum := newSummary()
+func (c *incoming) check(ctx context.Context, digest []byte) (err error) {
+	db, err := openStore(c.dir, c.v.log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	r := newPieceReader(db)
+	defer r.close()
+	var piece []byte
+	sum, since := newSummary(), time.Now()
 	for !sum.whole {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if worked := time.Since(since); worked >= checkTurn {
+			if err := rest(ctx, worked); err != nil {
+				return err
+			}
+			since = time.Now()
 		}
-		piece, next, err := readPiece(txn, sum.after)
+		read, next, err := r.piece(sum.after, piece[:0])
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		sum.add(sum.after, piece, next, err)
+		sum.add(sum.after, read, next, err)
+		piece = read
 	}
 	if got := sum.hash.Sum(nil); !bytes.Equal(got, digest) {
 		return corruptf("the copy has digest %x, the original %x", got, digest)
 	}
-	s := newState(c.v.cfg, c.db, c.dir, c.index, c.v.log)
+	s := newState(c.v.cfg, db, c.dir, c.index, c.v.log)
 	if err := s.load(); err != nil {
 		return err
 	}
@@ -257,24 +298,33 @@ func (c *incoming) check(ctx context.Context, digest []byte) error {
 	return nil
 }
 
+// rest waits for d, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // Close implements consensus.Copy.
 func (c *incoming) Close() error {
 	var err error
-	if c.db != nil && c.failed == nil {
+	if c.load != nil && c.failed == nil {
 		err = c.sync()
 	}
-	if err = errors.Join(err, c.closeStore(), c.v.home.leave()); err != nil {
+	c.end()
+	if err = errors.Join(err, c.v.home.leave()); err != nil {
 		return fmt.Errorf("close copy of group %d: %w", c.v.cfg.Group, err)
 	}
 	return nil
 }
 
-func (c *incoming) closeStore() error {
-	if c.db == nil {
-		return nil
+// end gives up what was not synced.
+func (c *incoming) end() {
+	if c.load != nil {
+		c.load.close()
+		c.load = nil
 	}
-	c.load.close()
-	err := c.db.Close()
-	c.db = nil
-	return err
 }

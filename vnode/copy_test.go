@@ -17,7 +17,7 @@ import (
 
 // TestCopyGolden keeps the formats of a copy.
 func TestCopyGolden(t *testing.T) {
-	compareGolden(t, "progress", progress{snapshot: consensus.SnapshotID{1, 2, 3}, index: 900, after: []byte("d-key")}.append(nil))
+	compareGolden(t, "progress", progress{snapshot: consensus.SnapshotID{1, 2, 3}, index: 900, tables: 300, after: []byte("d-key")}.append(nil))
 	compareGolden(t, "piece", appendRecord(appendRecord(nil, []byte("a"), []byte("position")), []byte("w-key"), nil))
 }
 
@@ -52,14 +52,14 @@ func FuzzPiece(f *testing.F) {
 
 // FuzzProgress: what is accepted is written and read as the same again.
 func FuzzProgress(f *testing.F) {
-	f.Add(progress{snapshot: consensus.SnapshotID{1}, index: 5, after: []byte("k")}.append(nil))
+	f.Add(progress{snapshot: consensus.SnapshotID{1}, index: 5, tables: 2, after: []byte("k")}.append(nil))
 	f.Fuzz(func(t *testing.T, src []byte) {
 		p, err := parseProgress(src)
 		if err != nil {
 			return
 		}
 		again, err := parseProgress(p.append(nil))
-		if err != nil || again.snapshot != p.snapshot || again.index != p.index || !bytes.Equal(again.after, p.after) {
+		if err != nil || again.snapshot != p.snapshot || again.index != p.index || again.tables != p.tables || !bytes.Equal(again.after, p.after) {
 			t.Fatalf("%+v was read as %+v, %v", p, again, err)
 		}
 	})

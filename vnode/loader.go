@@ -1,67 +1,87 @@
 package vnode
 
 import (
-	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"hash/crc32"
+	"os"
+	"path/filepath"
 
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/pb"
-	"github.com/dgraph-io/ristretto/v2/z"
+	"github.com/dgraph-io/badger/v4/table"
+	"github.com/dgraph-io/badger/v4/y"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tarbitrator/tarbitrator/internal/checkfile"
 )
 
 const (
-	// loadTableBytes is the size of the tables that a loader makes. Each is
-	// written and synced at once, in some milliseconds, which is how long another
-	// sync may wait behind it; and each takes one of the mappings that a process
-	// may have, 65,530 by default.
+	// loadTableBytes is the size of the tables that a loader makes. Each takes one
+	// of the mappings that a process may have, 65,530 by default.
 	loadTableBytes = 16 << 20
 	// loadVersion is what Badger calls the age of a record. What is written to the
 	// store later is younger.
 	loadVersion = 1
 )
 
-// loader fills a store with records that come in the order of their keys. It
-// makes tables of them directly: through transactions each byte would be written
-// four times, into logs, small tables and larger ones, with as many syncs.
+// loader makes a store of records that come in the order of their keys, on a
+// level of its own. Through transactions each byte would be written four times,
+// into logs, small tables and larger ones, with as many syncs. Badger's own
+// StreamWriter writes a table and syncs it at once: for some 10 ms of each table
+// every other sync on that disk would wait, among them those of the log.
 //
-// The store must be empty, or hold what loaders have put there and nothing else.
-// Nobody else writes to it.
+//	add ──▶ table in memory ──cut──▶ 000007.sst, in small pieces ──▶ durable
+//	                                         flush: MANIFEST names them all
+//
+// A directory with tables and without a manifest is no store yet. One table is
+// on its way to the disk at a time, by a goroutine that cut starts.
 type loader struct {
-	db     *badger.DB
-	writer *badger.StreamWriter // nil before the first table
-	buf    *z.Buffer            // records of the next table, as Badger wants them
-	bytes  int                  // of their keys and values
-	last   []byte               // key
-	tables uint32               // handed over
-	others uint64               // Badger's number of the last table that is not its own
-	// pending is what was handed over and is not known to be durable, in order.
-	// Badger has no more than 16 tables under way.
-	pending []loading
+	dir     string
+	opts    table.Options
+	table   *table.Builder // the next one; nil: nothing was added to it
+	bytes   int            // of its keys and values
+	key     []byte         // with version, memory of add
+	tables  uint32         // begun; their names are 1 to tables
+	content []byte         // of the table under way, or memory for the next
+	under   *loading       // under way; nil: none is
+	reached loaded
+	failed  error // of a table: nothing can follow it
+}
+
+// loaded is what of a copy is durable, except for the names of its tables.
+type loaded struct {
+	tables uint32 // 1 to this
+	after  []byte // the position behind the last of them
 }
 
 // loading is a table on its way to the disk.
 type loading struct {
-	last  []byte // key in it
-	after []byte // the position behind it
+	loaded            // once it is there
+	done   chan error // capacity 1
 }
 
-func newLoader(db *badger.DB) *loader {
-	return &loader{db: db, buf: z.NewBuffer(loadTableBytes+loadTableBytes/8, "copy")}
-}
-
-// loaderOptions makes a table large enough for what a loader puts into one:
-// Badger ends one at 95 of 100.
-func loaderOptions(opts badger.Options) badger.Options {
-	opts.BaseTableSize = loadTableBytes + loadTableBytes/4
-	opts.TableSizeMultiplier = 1 // on all levels
-	return opts
+// newLoader goes on with a directory that holds the tables 1 to tables, and
+// nothing else of a store.
+func newLoader(dir string, opts badger.Options, tables uint32) *loader {
+	return &loader{dir: dir, tables: tables, opts: table.Options{
+		TableSize:          loadTableBytes,
+		BlockSize:          opts.BlockSize,
+		BloomFalsePositive: opts.BloomFalsePositive,
+		Compression:        opts.Compression,
+	}}
 }
 
 // add takes a record. It keeps neither key nor value.
 func (l *loader) add(key, value []byte) error {
-	badger.KVToBuffer(&pb.KV{Key: key, Value: value, Version: loadVersion, StreamId: l.tables}, l.buf)
+	if l.table == nil {
+		l.table = table.NewTableBuilder(l.opts)
+	}
+	l.key = append(l.key[:0], key...)
+	l.key = binary.BigEndian.AppendUint64(l.key, ^uint64(loadVersion)) // as y.KeyWithTs
+	l.table.Add(l.key, y.ValueStruct{Value: value}, 0)
 	l.bytes += len(key) + len(value)
-	l.last = append(l.last[:0], key...)
 	return nil
 }
 
@@ -69,74 +89,125 @@ func (l *loader) add(key, value []byte) error {
 func (l *loader) full() bool { return l.bytes >= loadTableBytes }
 
 // cut makes a table of what was added, if there is anything. after is the
-// position behind it. The table may be under way when cut returns.
+// position behind it. It waits for the table before, and lets this one be under
+// way when it returns.
 func (l *loader) cut(after []byte) error {
-	if l.bytes == 0 {
+	if l.table == nil {
 		return nil
 	}
-	if l.writer == nil {
-		l.writer = l.db.NewStreamWriter()
-		if err := l.writer.PrepareIncremental(); err != nil {
-			return fmt.Errorf("prepare store: %w", err)
-		}
-		for _, t := range l.db.Tables() {
-			l.others = max(l.others, t.ID)
-		}
+	if err := l.wait(); err != nil {
+		return err
 	}
-	// A stream of its own ends the table here and nowhere else: where Badger ends
-	// one by itself, an error is a panic.
-	badger.KVToBuffer(&pb.KV{StreamId: l.tables, StreamDone: true}, l.buf)
-	if err := l.writer.Write(l.buf); err != nil {
-		return fmt.Errorf("write table: %w", err)
+	done := l.table.Done()
+	if cap(l.content) < done.Size {
+		l.content = make([]byte, done.Size)
 	}
-	l.pending = append(l.pending, loading{last: bytes.Clone(l.last), after: after})
-	l.buf.Reset()
-	l.bytes = 0
+	l.content = l.content[:done.Size]
+	done.Copy(l.content)
+	l.table.Close()
+	l.table, l.bytes = nil, 0
+
 	l.tables++
+	u := &loading{loaded: loaded{l.tables, after}, done: make(chan error, 1)}
+	l.under = u
+	go func() { u.done <- writeGently(table.NewFilename(uint64(u.tables), l.dir), l.content) }()
 	return nil
 }
 
-// durable is the position behind the last of the tables that are all durable,
-// except for their names; nil if there is no other than at the last call.
-func (l *loader) durable() (after []byte) {
-	if len(l.pending) == 0 {
-		return nil
-	}
-	there := make(map[string]bool)
-	for _, t := range l.db.Tables() { // Badger adds them when they are synced
-		if t.ID > l.others {
-			there[string(t.Right[:len(t.Right)-versionBytes])] = true
+// wait waits for the table under way.
+func (l *loader) wait() error {
+	if u := l.under; u != nil {
+		l.under = nil
+		if err := <-u.done; err != nil {
+			l.failed = fmt.Errorf("write table: %w", err)
+		} else {
+			l.reached = u.loaded
 		}
 	}
-	for len(l.pending) > 0 && there[string(l.pending[0].last)] {
-		after = l.pending[0].after
-		l.pending = l.pending[1:]
-	}
-	return after
+	return l.failed
 }
 
-// versionBytes is what Badger appends to a key.
-const versionBytes = 8
-
-// flush makes everything durable that was cut, and lets others write. Nothing may
-// be added afterwards.
-func (l *loader) flush() error {
-	if l.writer == nil {
-		return nil
+// durable is what is durable by now; zero: no table of this loader.
+func (l *loader) durable() loaded {
+	if l.under != nil && len(l.under.done) > 0 {
+		_ = l.wait() // the next cut or flush returns its error
 	}
-	w := l.writer
-	l.writer, l.pending = nil, nil
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("write tables: %w", err)
+	return l.reached
+}
+
+// flush makes everything durable that was cut, and a store of it. Nothing may be
+// added afterwards.
+func (l *loader) flush() error {
+	if err := l.wait(); err != nil {
+		return err
+	}
+	if l.tables == 0 {
+		return nil // Badger makes an empty store by itself
+	}
+	if err := writeManifest(l.dir, l.tables); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
 	}
 	return nil
 }
 
-// close gives up what was not flushed.
+// close gives up what was not cut, and ends what is under way.
 func (l *loader) close() {
-	if l.writer != nil {
-		l.writer.Cancel()
-		l.writer = nil
+	_ = l.wait() // nobody needs it
+	if l.table != nil {
+		l.table.Close()
+		l.table = nil
 	}
-	_ = l.buf.Release() // memory, which can't fail
+}
+
+// Badger's manifest, as its version 4 writes it: the magic, a number for its user
+// (0), that of the format, and then sets of changes, each with its length and
+// CRC32C before it.
+const (
+	manifestMagic  = "Bdgr"
+	manifestFormat = 8
+	lowestLevel    = 6 // of Badger's MaxLevels, 7 by default
+)
+
+// writeManifest names the tables 1 to tables. They are the whole store and lie in
+// the order of their keys.
+func writeManifest(dir string, tables uint32) error {
+	var set pb.ManifestChangeSet
+	for i := range tables {
+		set.Changes = append(set.Changes, &pb.ManifestChange{
+			Id: uint64(i) + 1, Op: pb.ManifestChange_CREATE, Level: lowestLevel, EncryptionAlgo: pb.EncryptionAlgo_aes,
+		})
+	}
+	changes, err := proto.Marshal(&set)
+	if err != nil {
+		return err
+	}
+	b := binary.BigEndian.AppendUint16([]byte(manifestMagic), 0)
+	b = binary.BigEndian.AppendUint16(b, manifestFormat)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(changes)))
+	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(changes, crc32.MakeTable(crc32.Castagnoli)))
+	return checkfile.Replace(filepath.Join(dir, badger.ManifestFilename), append(b, changes...))
+}
+
+// gentlePiece is how much of a table is written before the disk has it. It is
+// what a sync of somebody else may find in front of it.
+const gentlePiece = 64 << 10
+
+// writeGently makes a file durable, except for its name, in pieces that the disk
+// takes one after the other.
+func writeGently(path string, content []byte) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for at := 0; at < len(content); at += gentlePiece {
+		n, err := f.Write(content[at:min(at+gentlePiece, len(content))])
+		if err != nil {
+			return err
+		}
+		if err := writeOut(f, at, n); err != nil {
+			return err
+		}
+	}
+	return f.Sync()
 }

@@ -1,14 +1,20 @@
 package vnode
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"github.com/dgraph-io/badger/v4"
 )
 
-// TestCopyBrokenOffOften: Badger puts what each loader makes one level above
-// what the one before has made, and moves everything down when it runs out of
-// levels.
+// TestCopyBrokenOffOften: each loader goes on behind the tables of the one
+// before, more often than Badger has levels.
 func TestCopyBrokenOffOften(t *testing.T) {
 	const index, breaks = 120, 18
 	from := openTest(t, testConfig(t.TempDir()), nil)
@@ -58,9 +64,6 @@ func TestCopyWrittenTwice(t *testing.T) {
 	if err := in.load.flush(); err != nil {
 		t.Fatal(err)
 	}
-	if err := in.db.Sync(); err != nil {
-		t.Fatal(err)
-	}
 	die(t, v, 0, func(left *Vnode) {
 		c := mustReceive(t, left, 1, index)
 		if got := fmt.Sprintf("%x", c.After()); got != kept {
@@ -79,43 +82,111 @@ func TestCopyWrittenTwice(t *testing.T) {
 	}
 }
 
-// TestLoaderNotesInOrder: a table counts when those before it are durable, too.
-func TestLoaderNotesInOrder(t *testing.T) {
-	v := openTest(t, testConfig(t.TempDir()), nil)
-	c := mustReceive(t, v, 1, 1)
-	defer c.Close()
-	l := c.(*incoming).load
-	for _, key := range []string{"a", "b", "c"} {
-		if err := l.add([]byte(key), []byte("value")); err != nil {
-			t.Fatal(err)
+// TestLoaderStore: Badger takes what a loader makes for a store of its own, and
+// what is written to it later is younger.
+func TestLoaderStore(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8)}, 300+i%7*100) }
+	key := func(i int) []byte { return fmt.Appendf(nil, "key %06d", i) }
+	const records = 5000
+	l := newLoader(dir, storeOptions(dir, log), 0)
+	for i := range records {
+		must(t, l.add(key(i), value(i)))
+		if i%900 == 899 {
+			must(t, l.cut(key(i)))
 		}
-		if err := l.cut([]byte("after " + key)); err != nil {
-			t.Fatal(err)
+		if i == records/2 { // another goes on
+			must(t, l.cut(key(i)))
+			must(t, l.wait())
+			l.close()
+			l = newLoader(dir, storeOptions(dir, log), l.tables)
 		}
 	}
-	lost := loading{last: []byte("aa"), after: []byte("after aa")} // of which there is no table
-	l.pending = append(l.pending[:1:1], append([]loading{lost}, l.pending[1:]...)...)
-	eventually(t, "the first table is durable", func() bool { return string(l.durable()) == "after a" })
-	eventually(t, "the last table is durable", func() bool { return len(l.db.Tables()) == 3 })
-	if after := l.durable(); after != nil {
-		t.Errorf("durable up to %q, a table before that is not", after)
+	must(t, l.cut(key(records-1)))
+	must(t, l.flush())
+	if got := l.durable(); got.tables != 7 || !bytes.Equal(got.after, key(records-1)) {
+		t.Errorf("durable: %d tables, up to %q", got.tables, got.after)
 	}
-	l.pending = l.pending[1:]
-	if after := l.durable(); string(after) != "after c" {
-		t.Errorf("durable up to %q, want the end", after)
+	l.close()
+
+	db, err := openStore(dir, log)
+	must(t, err)
+	must(t, db.VerifyChecksum())
+	must(t, db.Update(func(txn *badger.Txn) error { return txn.Set(key(7), []byte("younger")) }))
+	must(t, db.Close())
+	db, err = openStore(dir, log)
+	must(t, err)
+	defer db.Close()
+	if got := len(db.Tables()); got < 7 {
+		t.Errorf("%d tables, want 7 and that of what was written later", got)
 	}
-	if err := l.flush(); err != nil {
-		t.Fatal(err)
+	seen := 0
+	must(t, db.View(func(txn *badger.Txn) error {
+		it := txn.NewIterator(badger.DefaultIteratorOptions)
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+			want := value(seen)
+			if seen == 7 {
+				want = []byte("younger")
+			}
+			if got, err := it.Item().ValueCopy(nil); err != nil || !bytes.Equal(it.Item().Key(), key(seen)) || !bytes.Equal(got, want) {
+				t.Fatalf("record %d is %q with %d bytes, %v", seen, it.Item().Key(), len(got), err)
+			}
+			seen++
+		}
+		return nil
+	}))
+	if seen != records {
+		t.Errorf("%d records, want %d", seen, records)
 	}
-	// Another loader may make a longer table with the same last key.
-	l = newLoader(l.db)
+}
+
+// TestLoaderFails: a table that can't be written is an error once and for all,
+// and what was durable before stays so.
+func TestLoaderFails(t *testing.T) {
+	dir := t.TempDir()
+	l := newLoader(dir, storeOptions(dir, slog.New(slog.DiscardHandler)), 0)
 	defer l.close()
-	if err := errors.Join(l.add([]byte("d"), []byte("value")), l.cut([]byte("after d"))); err != nil {
+	must(t, os.WriteFile(filepath.Join(dir, "000002.sst"), nil, 0o600))
+	for _, key := range []string{"a", "b"} {
+		must(t, l.add([]byte(key), []byte("value")))
+		must(t, l.cut([]byte("after "+key)))
+	}
+	eventually(t, "the second table is given up", func() bool { l.durable(); return l.under == nil })
+	must(t, l.add([]byte("c"), []byte("value")))
+	for _, err := range []error{l.cut([]byte("after c")), l.cut([]byte("after c")), l.flush()} {
+		if !errors.Is(err, fs.ErrExist) {
+			t.Errorf("got %v, want %v", err, fs.ErrExist)
+		}
+	}
+	if got := l.durable(); got.tables != 1 || string(got.after) != "after a" {
+		t.Errorf("durable: %d tables, up to %q", got.tables, got.after)
+	}
+	if _, err := os.Stat(filepath.Join(dir, badger.ManifestFilename)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is a manifest: %v", err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "its table is durable", func() bool { return len(l.db.Tables()) == 4 })
-	l.pending[0].last = []byte("c")
-	if after := l.durable(); after != nil {
-		t.Errorf("durable up to %q by a table of another loader", after)
+}
+
+// BenchmarkLoad is a table, from its records to the disk.
+func BenchmarkLoad(b *testing.B) {
+	dir := b.TempDir()
+	l := newLoader(dir, storeOptions(dir, slog.New(slog.DiscardHandler)), 0)
+	defer l.close()
+	value := bytes.Repeat([]byte("value "), 4000)
+	for i := 0; b.Loop(); i++ {
+		for j := 0; !l.full(); j++ {
+			_ = l.add(fmt.Appendf(nil, "%08d%08d", i, j), value) // never fails
+		}
+		b.SetBytes(int64(l.bytes))
+		if err := errors.Join(l.cut(nil), l.wait()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

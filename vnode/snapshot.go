@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"slices"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -28,8 +29,8 @@ const pieceBytes = 64 << 10
 // It does not keep its state from ending. What is asked after that is refused.
 type snapshot struct {
 	state *state
-	txn   *badger.Txn
 	index id.Index
+	read  pieceReader
 	sum   summary
 }
 
@@ -43,7 +44,7 @@ func (v *Vnode) Snapshot() (consensus.Snapshot, error) {
 	if !s.settled() { // it may have holes, and what comes later in the log
 		return nil, ErrReplaying
 	}
-	n := &snapshot{state: s, txn: s.db.NewTransaction(false), index: s.position().index, sum: newSummary()}
+	n := &snapshot{state: s, index: s.position().index, read: newPieceReader(s.db), sum: newSummary()}
 	s.use.Lock()
 	defer s.use.Unlock()
 	s.use.snapshots[n] = struct{}{}
@@ -75,7 +76,7 @@ func (n *snapshot) Bytes() uint64 {
 		return uint64(tables) // and something that is not written out yet
 	}
 	var all uint64
-	it := n.txn.NewIterator(badger.IteratorOptions{})
+	it := n.read.txn.NewIterator(badger.IteratorOptions{})
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
 		all += uint64(len(it.Item().Key())) + uint64(it.Item().ValueSize())
@@ -90,7 +91,7 @@ func (n *snapshot) Read(after []byte) (piece, next []byte, err error) {
 		return nil, nil, err
 	}
 	defer n.state.leave()
-	piece, next, err = readPiece(n.txn, after)
+	piece, next, err = n.read.piece(after, nil)
 	n.sum.add(after, piece, next, err)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = fmt.Errorf("read snapshot: %w", err)
@@ -141,42 +142,76 @@ func (n *snapshot) Close() error {
 		return nil // with its state
 	}
 	defer n.state.leave()
-	n.txn.Discard()
+	n.read.close()
 	n.state.use.Lock()
 	defer n.state.use.Unlock()
 	delete(n.state.use.snapshots, n)
 	return nil
 }
 
-// readPiece is the records of a view behind the key after, as many as go into a
-// piece, and the key of the last of them; io.EOF if there are none.
-func readPiece(txn *badger.Txn, after []byte) (piece, next []byte, err error) {
-	it := txn.NewIterator(badger.IteratorOptions{})
-	defer it.Close()
-	for it.Seek(append(bytes.Clone(after), 0)); it.Valid(); it.Next() {
-		item := it.Item()
+// pieceReader reads a view of a store piece by piece.
+type pieceReader struct {
+	txn *badger.Txn
+	// it stands behind the piece that was read last, nil: nothing does. It keeps
+	// files that nobody else needs any more, so it is only used for some pieces; it
+	// uses its memory again, so there is not one for each.
+	it     *badger.Iterator
+	at     []byte // key of the last record of that piece
+	pieces int    // that it has read
+}
+
+// readerPieces is how many pieces one iterator reads.
+const readerPieces = 16
+
+func newPieceReader(db *badger.DB) pieceReader { return pieceReader{txn: db.NewTransaction(false)} }
+
+func (r *pieceReader) close() {
+	r.rewind()
+	r.txn.Discard()
+}
+
+func (r *pieceReader) rewind() {
+	if r.it != nil {
+		r.it.Close()
+		r.it, r.pieces = nil, 0
+	}
+}
+
+// piece appends the records behind the key after to dst, as many as go into a
+// piece, and returns the key of the last of them; io.EOF if there are none.
+func (r *pieceReader) piece(after, dst []byte) (piece, next []byte, err error) {
+	if r.it != nil && (r.pieces >= readerPieces || !bytes.Equal(r.at, after)) {
+		r.rewind()
+	}
+	if r.it == nil {
+		r.it = r.txn.NewIterator(badger.IteratorOptions{})
+		r.it.Seek(append(bytes.Clone(after), 0))
+	}
+	for piece = dst; r.it.Valid(); r.it.Next() {
+		item := r.it.Item()
 		if local(item.Key()) {
 			continue
 		}
 		n := len(item.Key()) + int(item.ValueSize()) + 2*binary.MaxVarintLen32
 		if len(piece) > 0 && len(piece)+n > pieceBytes {
-			return piece, next, nil
+			break
 		}
-		if piece == nil {
-			piece = make([]byte, 0, max(n, pieceBytes))
-		}
+		piece = slices.Grow(piece, max(n, pieceBytes-len(piece)))
 		err := item.Value(func(value []byte) error {
 			piece = appendRecord(piece, item.Key(), value)
 			return nil
 		})
 		if err != nil {
+			r.rewind()
 			return nil, nil, err
 		}
 		next = append(next[:0], item.Key()...)
 	}
 	if len(piece) == 0 {
+		r.rewind()
 		return nil, nil, io.EOF
 	}
+	r.at, r.pieces = append(r.at[:0], next...), r.pieces+1
 	return piece, next, nil
 }
 

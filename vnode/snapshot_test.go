@@ -221,7 +221,7 @@ func TestSnapshotPieces(t *testing.T) {
 	if want := sum.hash.Sum(nil); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("digest %x, %v, want %x", got, err, want)
 	}
-	fresh := &snapshot{state: v.current.Load(), txn: n.(*snapshot).txn, sum: newSummary()} // read by nobody
+	fresh := &snapshot{state: v.current.Load(), read: n.(*snapshot).read, sum: newSummary()} // read by nobody
 	if again, err := fresh.Digest(t.Context()); err != nil || !bytes.Equal(got, again) {
 		t.Errorf("digest %x, %v when nothing was read, want %x", again, err, got)
 	}

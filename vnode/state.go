@@ -189,7 +189,7 @@ func (s *state) during(ctx context.Context) (during context.Context, done func()
 // close closes the store of a state that has ended and is idle.
 func (s *state) close() error {
 	for snap := range s.use.snapshots {
-		snap.txn.Discard()
+		snap.read.close()
 	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("close state in %s: %w", s.dir, err)

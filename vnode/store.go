@@ -28,21 +28,12 @@ const (
 
 // openStore opens the Badger instance of a replica.
 func openStore(dir string, log *slog.Logger) (*badger.DB, error) {
-	return open(storeOptions(dir, log))
-}
-
-// openCopyStore opens one that a loader fills.
-func openCopyStore(dir string, log *slog.Logger) (*badger.DB, error) {
-	return open(loaderOptions(storeOptions(dir, log)))
-}
-
-func open(opts badger.Options) (*badger.DB, error) {
-	if err := removeEmptyLogs(opts.Dir); err != nil {
-		return nil, fmt.Errorf("open store %s: %w", opts.Dir, err)
+	if err := removeEmptyLogs(dir); err != nil {
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
-	db, err := badger.Open(opts)
+	db, err := badger.Open(storeOptions(dir, log))
 	if err != nil {
-		return nil, fmt.Errorf("open store %s: %w", opts.Dir, err)
+		return nil, fmt.Errorf("open store %s: %w", dir, err)
 	}
 	return db, nil
 }

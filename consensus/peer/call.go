@@ -272,6 +272,9 @@ func (c *conn) piece(d *decoder, kind frameType, bodies map[uint64]*arriving, nu
 	if last && a.body == nil {
 		a.body = d.b // all in one piece
 	} else {
+		if a.body == nil {
+			a.body = make([]byte, 0, a.want) // within bounds.arriving
+		}
 		a.body = append(a.body, d.b...)
 	}
 	return a, last, nil

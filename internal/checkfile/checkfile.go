@@ -85,8 +85,13 @@ func Write(path string, magic Magic, content []byte) error {
 	if len(content) > MaxBytes {
 		return fmt.Errorf("write %s: %d bytes are more than %d", path, len(content), MaxBytes)
 	}
+	return Replace(path, Encode(magic, content))
+}
+
+// Replace is Write for a file of another form.
+func Replace(path string, b []byte) error {
 	temp := path + ".new"
-	if err := writeSynced(temp, Encode(magic, content)); err != nil {
+	if err := writeSynced(temp, b); err != nil {
 		return fmt.Errorf("write %s: %w", temp, err)
 	}
 	if err := os.Rename(temp, path); err != nil {
