@@ -2,6 +2,7 @@ package consensus
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -52,8 +53,8 @@ type pace struct {
 			sum, squares float64 // of what writes took, in seconds
 		}
 		calm struct {
-			wait    float64 // seconds, an average
-			windows int     // that it was made of
+			waits   [paceMemory]float64 // seconds, of the last windows
+			windows int                 // so far
 		}
 	}
 }
@@ -115,19 +116,28 @@ func (p *pace) turnLocked(now time.Time) {
 	case now.Sub(p.mu.sent) >= paceCalmAfter:
 		p.mu.rate = 0
 		if wait > 0 {
-			calm.windows = min(calm.windows+1, paceMemory)
-			calm.wait += (wait - calm.wait) / float64(calm.windows)
+			calm.waits[calm.windows%paceMemory] = wait
+			calm.windows++
 		}
 	case p.mu.rate == 0: // the next copy begins
 	case wait == 0: // there is nobody to give way to
 		p.mu.rate = min(p.mu.rate+paceFaster*p.most(), p.most())
 	case calm.windows == 0: // nobody knows what writes take here
 		p.mu.rate = p.begin()
-	case wait > paceTolerance*calm.wait:
+	case wait > paceTolerance*p.calmLocked():
 		p.mu.rate = max(p.mu.rate*paceSlower, p.least())
 	default:
 		p.mu.rate = min(p.mu.rate+paceFaster*p.most(), p.most())
 	}
+}
+
+// calmLocked is the wait of calm times: the median, for a single stall must not
+// hide what a copy does for as long as it is remembered.
+func (p *pace) calmLocked() float64 {
+	waits := p.mu.calm.waits // sorted beside
+	n := min(p.mu.calm.windows, paceMemory)
+	slices.Sort(waits[:n])
+	return waits[n/2]
 }
 
 func (p *pace) most() float64  { return float64(p.bytesPerSecond) }

@@ -148,6 +148,17 @@ func TestPaceFeelsStalls(t *testing.T) {
 	})
 }
 
+// TestPaceForgetsAStall: one long stall before a copy does not make it deaf.
+func TestPaceForgetsAStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &paced{t: t, pace: pace{bytesPerSecond: pacedMost}}
+		p.writes(15*time.Second, 2*time.Millisecond)
+		p.wrote(time.Second)
+		p.writes(5*time.Second, 2*time.Millisecond)
+		p.want("writes take twice as long", p.copies(time.Minute, always(4*time.Millisecond)), paceLeast)
+	})
+}
+
 // TestPaceWithoutACalmTime: a host that has led no write before the copy does not
 // know what they take.
 func TestPaceWithoutACalmTime(t *testing.T) {
