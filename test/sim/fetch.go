@@ -148,7 +148,7 @@ func (f *fetch) next() {
 		f.finish()
 		return
 	}
-	h.later(h.w.between(time.Millisecond, 15*time.Millisecond), func() {
+	h.later(h.w.between(h.w.pieceTakes/15, h.w.pieceTakes), func() {
 		if f.ended {
 			return
 		}

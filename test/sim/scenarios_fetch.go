@@ -6,6 +6,7 @@ func fetches() []scenario {
 		{"long-absence", short(longAbsence)},
 		{"copy-under-fire", short(copyUnderFire)},
 		{"copies-both-ways", short(copiesBothWays)},
+		{"slow-copy", short(slowCopy)},
 		{"replace-with-copy", short(func(w *world) {
 			w.run(4 * sec) // the log begins later now
 			f := w.follow()
@@ -52,6 +53,24 @@ func longAbsence(w *world) {
 	w.wantGap(electionGap)
 	l.start()
 	w.wantShut(8 * sec)
+}
+
+// slowCopy takes far longer to arrive than the log is kept for those who are
+// away: it waits for whoever reads, or each copy would be too old when it is here.
+func slowCopy(w *world) {
+	w.startClients(1)
+	f := w.follow()
+	w.stop(f)
+	w.run(w.between(5*sec, 6*sec))
+	w.pieceTakes = 450 * ms
+	w.fault()
+	f.start()
+	w.wantShut(16 * sec)
+	w.wantGap(noise)
+	w.wantCopies(1)
+	if w.copiesInstalled > 2 { // one may have been on its way when the first entries were missed
+		w.fail("R3", "%d states were copied to a host that was away once", w.copiesInstalled)
+	}
 }
 
 // copyUnderFire has everything happen while a copy is on its way.

@@ -32,7 +32,8 @@ type world struct {
 	skewed bool            // clocks on walls differ, and step
 	gaps   []time.Duration // that a script looked at
 
-	copiesOffered, copiesBegun, copiesInstalled int // of states, from host to host
+	copiesOffered, copiesBegun, copiesInstalled int           // of states, from host to host
+	pieceTakes                                  time.Duration // of a copy, at most
 
 	hash  uint64    // of everything that happened, in order
 	trace io.Writer // nil: off
@@ -49,7 +50,8 @@ type violation struct {
 func newWorld(seed uint64, trace io.Writer) *world {
 	w := &world{
 		seed: seed, rng: randv2.New(randv2.NewPCG(seed, 0x9E3779B97F4A7C15)),
-		conf: consensus.DefaultConfig(), hash: 14695981039346656037, trace: trace,
+		conf: consensus.DefaultConfig(), pieceTakes: 15 * time.Millisecond,
+		hash: 14695981039346656037, trace: trace,
 	}
 	w.net = newNetwork(w)
 	w.wire = seed%8 == 3
