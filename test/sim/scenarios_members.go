@@ -110,6 +110,7 @@ func ledByWhoLeaves(w *world) {
 	}
 	w.net.cut(&l.box, &f.box) // before it tells anybody that the change is to be left
 	w.net.cut(&l.box, &c.box)
+	w.net.cutBoth(&c.box, &w.arb().box) // it votes, and can't win
 	w.run(2 * ms)
 	l.powerOff()
 	w.closely(3*sec, func() bool { _, voted := g.votes[ballot{r, g.newest + 1}]; return voted })
