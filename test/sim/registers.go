@@ -101,6 +101,9 @@ func (v register) before(i id.Index) uint64 {
 }
 
 func (v *register) write(x written) {
+	if len(*v) == 0 {
+		*v = append(*v, written{}) // what it held at a checkpoint before the first write
+	}
 	at := len(*v)
 	for at > 0 && (*v)[at-1].index >= x.index {
 		at--
