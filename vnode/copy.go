@@ -194,13 +194,12 @@ func (c *incoming) cut() error {
 	return c.keep(c.load.durable())
 }
 
-// sync makes a store of everything that was written, and notes it. Nothing can
-// be written afterwards.
+// sync makes everything durable that was written, and notes it.
 func (c *incoming) sync() error {
 	if err := c.cut(); err != nil {
 		return err
 	}
-	if err := c.load.flush(); err != nil {
+	if err := c.load.wait(); err != nil {
 		return err
 	}
 	return c.keep(loaded{c.load.tables, c.after})
@@ -245,6 +244,9 @@ func (c *incoming) complete(ctx context.Context, digest []byte) error {
 	if err := c.sync(); err != nil { // so that a finished copy can be taken up again
 		return err
 	}
+	if err := c.load.finish(); err != nil {
+		return err
+	}
 	c.end()
 	if err := c.check(ctx, digest); err != nil {
 		return err
@@ -278,7 +280,7 @@ func (c *incoming) check(ctx context.Context, digest []byte) (err error) {
 			}
 			since = time.Now()
 		}
-		read, next, err := r.piece(sum.after, piece[:0])
+		read, next, err := r.piece(sum.after, piece)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}

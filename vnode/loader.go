@@ -29,17 +29,18 @@ const (
 // loader makes a store of records that come in the order of their keys, on a
 // level of its own. Through transactions each byte would be written four times,
 // into logs, small tables and larger ones, with as many syncs. Badger's own
-// StreamWriter writes a table and syncs it at once: for some 10 ms of each table
-// every other sync on that disk would wait, among them those of the log.
+// StreamWriter writes a table and syncs it at once: for as long every other sync
+// on that disk would wait, among them those of the log.
 //
 //	add ──▶ table in memory ──cut──▶ 000007.sst, in small pieces ──▶ durable
-//	                                         flush: MANIFEST names them all
+//	                                         finish: MANIFEST names them all
 //
 // A directory with tables and without a manifest is no store yet. One table is
 // on its way to the disk at a time, by a goroutine that cut starts.
 type loader struct {
 	dir     string
 	opts    table.Options
+	lowest  int            // level of the store
 	table   *table.Builder // the next one; nil: nothing was added to it
 	bytes   int            // of its keys and values
 	key     []byte         // with version, memory of add
@@ -65,7 +66,7 @@ type loading struct {
 // newLoader goes on with a directory that holds the tables 1 to tables, and
 // nothing else of a store.
 func newLoader(dir string, opts badger.Options, tables uint32) *loader {
-	return &loader{dir: dir, tables: tables, opts: table.Options{
+	return &loader{dir: dir, tables: tables, lowest: opts.MaxLevels - 1, opts: table.Options{
 		TableSize:          loadTableBytes,
 		BlockSize:          opts.BlockSize,
 		BloomFalsePositive: opts.BloomFalsePositive,
@@ -130,21 +131,21 @@ func (l *loader) wait() error {
 // durable is what is durable by now; zero: no table of this loader.
 func (l *loader) durable() loaded {
 	if l.under != nil && len(l.under.done) > 0 {
-		_ = l.wait() // the next cut or flush returns its error
+		_ = l.wait() // the next cut or finish returns its error
 	}
 	return l.reached
 }
 
-// flush makes everything durable that was cut, and a store of it. Nothing may be
-// added afterwards.
-func (l *loader) flush() error {
+// finish makes a store of everything that was cut. Nothing may be added
+// afterwards.
+func (l *loader) finish() error {
 	if err := l.wait(); err != nil {
 		return err
 	}
 	if l.tables == 0 {
 		return nil // Badger makes an empty store by itself
 	}
-	if err := writeManifest(l.dir, l.tables); err != nil {
+	if err := l.writeManifest(); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
 	return nil
@@ -165,16 +166,16 @@ func (l *loader) close() {
 const (
 	manifestMagic  = "Bdgr"
 	manifestFormat = 8
-	lowestLevel    = 6 // of Badger's MaxLevels, 7 by default
 )
 
-// writeManifest names the tables 1 to tables. They are the whole store and lie in
-// the order of their keys.
-func writeManifest(dir string, tables uint32) error {
+// writeManifest names all tables. They are the whole store and lie in the order
+// of their keys.
+func (l *loader) writeManifest() error {
 	var set pb.ManifestChangeSet
-	for i := range tables {
+	for i := range l.tables {
 		set.Changes = append(set.Changes, &pb.ManifestChange{
-			Id: uint64(i) + 1, Op: pb.ManifestChange_CREATE, Level: lowestLevel, EncryptionAlgo: pb.EncryptionAlgo_aes,
+			Id: uint64(i) + 1, Op: pb.ManifestChange_CREATE, Level: uint32(l.lowest),
+			Compression: uint32(l.opts.Compression), EncryptionAlgo: pb.EncryptionAlgo_aes,
 		})
 	}
 	changes, err := proto.Marshal(&set)
@@ -185,7 +186,7 @@ func writeManifest(dir string, tables uint32) error {
 	b = binary.BigEndian.AppendUint16(b, manifestFormat)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(changes)))
 	b = binary.BigEndian.AppendUint32(b, crc32.Checksum(changes, crc32.MakeTable(crc32.Castagnoli)))
-	return checkfile.Replace(filepath.Join(dir, badger.ManifestFilename), append(b, changes...))
+	return checkfile.Replace(filepath.Join(l.dir, badger.ManifestFilename), append(b, changes...))
 }
 
 // gentlePiece is how much of a table is written before the disk has it. It is

@@ -61,7 +61,7 @@ func TestCopyWrittenTwice(t *testing.T) {
 	pieces(t, n, c, 1)
 	kept := fmt.Sprintf("%x", in.kept)
 	// The tables reach the disk, the note of them does not.
-	if err := in.load.flush(); err != nil {
+	if err := in.load.finish(); err != nil {
 		t.Fatal(err)
 	}
 	die(t, v, 0, func(left *Vnode) {
@@ -103,7 +103,7 @@ func TestLoaderStore(t *testing.T) {
 		}
 	}
 	must(t, l.cut(key(records-1)))
-	must(t, l.flush())
+	must(t, l.finish())
 	if got := l.durable(); got.tables != 7 || !bytes.Equal(got.after, key(records-1)) {
 		t.Errorf("durable: %d tables, up to %q", got.tables, got.after)
 	}
@@ -154,7 +154,7 @@ func TestLoaderFails(t *testing.T) {
 	}
 	eventually(t, "the second table is given up", func() bool { l.durable(); return l.under == nil })
 	must(t, l.add([]byte("c"), []byte("value")))
-	for _, err := range []error{l.cut([]byte("after c")), l.cut([]byte("after c")), l.flush()} {
+	for _, err := range []error{l.cut([]byte("after c")), l.cut([]byte("after c")), l.finish()} {
 		if !errors.Is(err, fs.ErrExist) {
 			t.Errorf("got %v, want %v", err, fs.ErrExist)
 		}

@@ -177,9 +177,10 @@ func (r *pieceReader) rewind() {
 	}
 }
 
-// piece appends the records behind the key after to dst, as many as go into a
-// piece, and returns the key of the last of them; io.EOF if there are none.
-func (r *pieceReader) piece(after, dst []byte) (piece, next []byte, err error) {
+// piece returns the records behind the key after, as many as go into a piece, and
+// the key of the last of them; io.EOF if there are none. It uses memory if that
+// is enough.
+func (r *pieceReader) piece(after, memory []byte) (piece, next []byte, err error) {
 	if r.it != nil && (r.pieces >= readerPieces || !bytes.Equal(r.at, after)) {
 		r.rewind()
 	}
@@ -187,7 +188,7 @@ func (r *pieceReader) piece(after, dst []byte) (piece, next []byte, err error) {
 		r.it = r.txn.NewIterator(badger.IteratorOptions{})
 		r.it.Seek(append(bytes.Clone(after), 0))
 	}
-	for piece = dst; r.it.Valid(); r.it.Next() {
+	for piece = memory[:0]; r.it.Valid(); r.it.Next() {
 		item := r.it.Item()
 		if local(item.Key()) {
 			continue
