@@ -23,20 +23,21 @@ type disk struct {
 // Sizes of disks, unless Options says another. What a host keeps free for its log
 // and stores is far less.
 const (
-	hostDisk       = "2G"
-	arbitratorDisk = "64M"
-
+	hostDiskMB       = 2048
 	arbitratorDiskMB = 64
 )
 
 // makeDisk makes and mounts the disk of a machine at its directory.
 func (r *Rig) makeDisk(name string) error {
 	d := &disk{image: r.data(name) + ".img", dir: r.data(name), direct: r.diskMB > 0}
-	size, mb := hostDisk, r.diskMB
-	if name == Arbitrator {
-		size, mb = arbitratorDisk, arbitratorDiskMB
+	mb := hostDiskMB
+	switch {
+	case name == Arbitrator:
+		mb = arbitratorDiskMB
+	case d.direct:
+		mb = r.diskMB
 	}
-	image := "truncate -s " + size + " " + d.image
+	image := fmt.Sprintf("truncate -s %dM %s", mb, d.image)
 	if d.direct {
 		image = fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=%d oflag=direct status=none", d.image, mb)
 	}
