@@ -190,15 +190,20 @@ type answer struct {
 // responsive reports whether member m has certainly answered the leader h within
 // D_open, in the newest term (R15).
 func (h *host) responsive(g *group, m id.Replica) bool {
-	a, ok := h.replicas[g.id].answers[m]
-	return ok && a.term == g.newest && h.w.now-a.at < h.w.conf.SilentAfter-10*time.Millisecond
+	a := h.replicas[g.id].answers[m]
+	return g.recent(a, h.w.now-a.at)
 }
 
 // seemed reports the same of a leader that was frozen a moment ago: what it was
 // answered last may wait in its queue behind an older answer of somebody else.
 func (h *host) seemed(g *group, m id.Replica) bool {
-	a, ok := h.replicas[g.id].answers[m]
-	return ok && a.term == g.newest && h.w.now-h.frozen-a.run < h.w.conf.SilentAfter-10*time.Millisecond
+	a := h.replicas[g.id].answers[m]
+	return g.recent(a, h.w.now-h.frozen-a.run)
+}
+
+// recent reports whether an answer of this age keeps a member from being silent.
+func (g *group) recent(a answer, age time.Duration) bool {
+	return a.term == g.newest && age < g.w.conf.SilentAfter-10*time.Millisecond
 }
 
 // The words of View.Feed.
