@@ -21,6 +21,9 @@ const (
 	// paceCalmAfter is how long after the last of a copy writes count as those of
 	// calm times again: what it wrote is on its way to a disk.
 	paceCalmAfter = 10 * time.Second
+	// paceCredit is how far a reader may fall behind between two of its requests, as
+	// the way to it and back takes time, and make up for it.
+	paceCredit = 20 * time.Millisecond
 	// paceMemory is how many windows make calm times: what a cluster does in the
 	// last 20 s tells best what it does next.
 	paceMemory = 40
@@ -59,25 +62,31 @@ type pace struct {
 	}
 }
 
-// wait returns when n more bytes may go.
-func (p *pace) wait(ctx context.Context, n int) error {
+// take says in how long n more bytes may go, which then count as gone; zero or
+// less: now.
+func (p *pace) take(n int) time.Duration {
 	now := time.Now()
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.turnLocked(now)
 	at := p.mu.next
-	if at.Before(now) {
-		at = now
+	if least := now.Add(-paceCredit); at.Before(least) {
+		at = least
 	}
 	if p.mu.rate == 0 {
-		p.mu.rate = p.begin()
+		p.mu.rate, at = p.begin(), now
 	}
 	p.mu.next = at.Add(time.Duration(float64(n) / p.mu.rate * float64(time.Second)))
 	p.mu.sent = at
-	p.mu.Unlock()
-	if !at.After(now) {
+	return at.Sub(now)
+}
+
+// waitFor waits for d, or until ctx ends.
+func waitFor(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(at.Sub(now))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

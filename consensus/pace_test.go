@@ -14,7 +14,7 @@ func TestPace(t *testing.T) {
 		p := pace{bytesPerSecond: 1000}
 		begun := time.Now()
 		for range 5 {
-			if err := p.wait(t.Context(), 500); err != nil {
+			if err := waitFor(t.Context(), p.take(500)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -24,17 +24,48 @@ func TestPace(t *testing.T) {
 		time.Sleep(time.Minute) // what was not sent then is not made up for
 		begun = time.Now()
 		for range 3 {
-			_ = p.wait(t.Context(), 500) // t's context does not end here
+			_ = waitFor(t.Context(), p.take(500)) // t's context does not end here
 		}
 		if took := time.Since(begun); took != time.Second {
 			t.Errorf("the third 500 bytes went after %s, want 1s", took)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
-		if err := p.wait(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+		if err := waitFor(ctx, p.take(1)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want the end of the context", err)
 		}
 	})
+}
+
+// TestPaceOfADistantReader: who needs some time for the way to a host and back gets
+// as much as others, and who needs far more gets no more at once than an answer holds.
+func TestPaceOfADistantReader(t *testing.T) {
+	const n = 64 << 10
+	for _, test := range []struct {
+		away time.Duration
+		want float64 // bytes per second
+	}{
+		{0, paceBegin * pacedMost},
+		{10 * time.Millisecond, paceBegin * pacedMost},
+		{time.Second, answerBytes},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &paced{t: t, pace: pace{bytesPerSecond: pacedMost}}
+			sent, begun := 0, time.Now()
+			for time.Since(begun) < time.Minute {
+				wait := time.Duration(0)
+				for answer := 0; answer < answerBytes && wait <= 0; answer += n {
+					sent, wait = sent+n, p.take(n)
+				}
+				if err := waitFor(t.Context(), wait); err != nil {
+					t.Fatal(err)
+				}
+				p.wrote(time.Millisecond) // without a calm time the pace stays what it is
+				time.Sleep(test.away)
+			}
+			p.want(test.away.String()+" away", float64(sent)/time.Since(begun).Seconds(), test.want)
+		})
+	}
 }
 
 // paced drives a pace through times in which writes take this or that.
@@ -61,7 +92,7 @@ func (p *paced) copies(length time.Duration, write func(rate float64) time.Durat
 	begun := time.Now()
 	var wrote time.Time
 	for time.Since(begun) < length {
-		if err := p.wait(p.t.Context(), n); err != nil {
+		if err := waitFor(p.t.Context(), p.take(n)); err != nil {
 			p.t.Fatal(err)
 		}
 		if time.Since(begun) > half {

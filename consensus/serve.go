@@ -22,8 +22,8 @@ const (
 	readIdle = time.Minute
 	// sweepEvery is how often somebody looks for those that nobody reads.
 	sweepEvery = 5 * time.Second
-	// answerBytes ends the answer to one copy.read: with one under way at a time,
-	// enough for the pace over some milliseconds of distance.
+	// answerBytes ends the answer to one copy.read. One is under way at a time, so
+	// a reader that is far away gets no more than this in each round trip.
 	answerBytes = 256 << 10
 )
 
@@ -208,7 +208,9 @@ func (h *Host) readingOf(from id.UUID, req []byte) (*reading, atCopy, error) {
 	return s, a, nil
 }
 
-// serveRead reads some pieces.
+// serveRead reads the piece that is due next, and those that were due meanwhile:
+// the less at once, the less of a processor or a wire is taken from a write that
+// comes just then.
 func (h *Host) serveRead(ctx context.Context, from id.UUID, req []byte) ([]byte, error) {
 	s, a, err := h.readingOf(from, req)
 	if err != nil {
@@ -216,8 +218,8 @@ func (h *Host) serveRead(ctx context.Context, from id.UUID, req []byte) ([]byte,
 	}
 	var p pieces
 	err = s.use(ctx, func(ctx context.Context, snap Snapshot) error {
-		n := 0
-		for n < answerBytes {
+		wait := time.Duration(0)
+		for n := 0; n < answerBytes && wait <= 0; {
 			data, next, err := snap.Read(a.after)
 			if errors.Is(err, io.EOF) {
 				p.end = true
@@ -229,8 +231,9 @@ func (h *Host) serveRead(ctx context.Context, from id.UUID, req []byte) ([]byte,
 			p.list = append(p.list, piece{data: data, next: next})
 			n, a.after = n+len(data), next
 			s.progress.add(len(data))
+			wait = h.pace.take(len(data))
 		}
-		return h.pace.wait(ctx, n)
+		return waitFor(ctx, wait)
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/dgraph-io/badger/v4/pb"
 	"github.com/dgraph-io/badger/v4/table"
 	"github.com/dgraph-io/badger/v4/y"
+	"github.com/dgraph-io/ristretto/v2/z"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tarbitrator/tarbitrator/internal/checkfile"
@@ -39,7 +40,7 @@ const (
 // on its way to the disk at a time, by a goroutine that cut starts.
 type loader struct {
 	dir     string
-	opts    table.Options
+	opts    table.Options  // its AllocPool is this loader's own
 	lowest  int            // level of the store
 	table   *table.Builder // the next one; nil: nothing was added to it
 	bytes   int            // of its keys and values
@@ -71,6 +72,7 @@ func newLoader(dir string, opts badger.Options, tables uint32) *loader {
 		BlockSize:          opts.BlockSize,
 		BloomFalsePositive: opts.BloomFalsePositive,
 		Compression:        opts.Compression,
+		AllocPool:          z.NewAllocatorPool(1), // one table is built at a time
 	}}
 }
 
@@ -158,6 +160,7 @@ func (l *loader) close() {
 		l.table.Close()
 		l.table = nil
 	}
+	l.opts.AllocPool.Release()
 }
 
 // Badger's manifest, as its version 4 writes it: the magic, a number for its user
