@@ -13,11 +13,13 @@ import (
 	"github.com/tarbitrator/tarbitrator/test/powercut"
 )
 
-// disk is a file system of one machine's own, in a file of the rig's directory.
+// disk is a file system of one machine's own, in a file of the rig's directory or
+// in memory.
 type disk struct {
 	image, dir string
+	memory     string // where the memory is mounted that has the image; empty: nowhere
+	direct     bool   // past this machine's page cache
 	hung       bool
-	direct     bool // past this machine's page cache
 }
 
 // Sizes of disks, unless Options says another. What a host keeps free for its log
@@ -29,19 +31,28 @@ const (
 
 // makeDisk makes and mounts the disk of a machine at its directory.
 func (r *Rig) makeDisk(name string) error {
-	d := &disk{image: r.data(name) + ".img", dir: r.data(name), direct: r.diskMB > 0}
+	d := &disk{image: r.data(name) + ".img", dir: r.data(name)}
 	mb := hostDiskMB
-	switch {
-	case name == Arbitrator:
+	if name == Arbitrator {
 		mb = arbitratorDiskMB
-	case d.direct:
+	} else if r.diskMB > 0 {
 		mb = r.diskMB
+	}
+	var err error
+	if name == r.apart {
+		d.memory = r.data(name) + ".memory"
+		d.image = filepath.Join(d.memory, "img")
+		err = runAll("mkdir "+d.memory, fmt.Sprintf("mount -t tmpfs -o size=%dM,mode=0700 memory %s", mb+1, d.memory))
+	} else {
+		d.direct = r.diskMB > 0
 	}
 	image := fmt.Sprintf("truncate -s %dM %s", mb, d.image)
 	if d.direct {
 		image = fmt.Sprintf("dd if=/dev/zero of=%s bs=1M count=%d oflag=direct status=none", d.image, mb)
 	}
-	err := runAll(image, "mkfs.ext4 -q -F "+d.image)
+	if err == nil {
+		err = runAll(image, "mkfs.ext4 -q -F "+d.image)
+	}
 	if err == nil {
 		err = d.mount()
 	}
@@ -63,6 +74,14 @@ func (d *disk) mount() error {
 	device := strings.TrimSpace(string(out))
 	err = run("mount " + device + " " + d.dir)
 	return errors.Join(err, run("losetup -d "+device)) // once it is not mounted any more
+}
+
+func (d *disk) remove() error {
+	err := run("umount " + d.dir)
+	if d.memory != "" {
+		err = errors.Join(err, run("umount "+d.memory))
+	}
+	return err
 }
 
 // HangDisk makes every write and sync of a machine wait; UnhangDisk ends it.

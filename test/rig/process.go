@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,9 @@ func (r *Rig) Start(name string) error {
 	words := []string{filepath.Join(r.bin, "tnode"), "start", "-c", r.conf(name)}
 	if name == Arbitrator {
 		words = []string{filepath.Join(r.bin, "tarbitrator"), "--data-dir", filepath.Join(r.data(name), dataName)}
+	}
+	if name == r.apart {
+		words = append([]string{"taskset", "--cpu-list", strconv.Itoa(runtime.NumCPU() - 1)}, words...)
 	}
 	words = r.net.in(name, words...)
 	log, err := os.OpenFile(r.Log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

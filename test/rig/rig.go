@@ -28,6 +28,7 @@ type Rig struct {
 	dir, bin   string
 	logsOnDisk bool
 	diskMB     int
+	apart      string
 	config     []string
 	net        *network
 	procs      map[string]*process
@@ -39,6 +40,7 @@ type Options struct {
 	Bin        string   // directory of tnode and tarbitrator
 	Disks      bool     // every machine gets a file system of its own, which can hang, fill up and break
 	DiskMB     int      // ... of so many MB on a data host, written once and past the page cache, for measurements; zero: small and quick to make
+	Apart      string   // with DiskMB: this machine keeps to the last processor, and its disk is memory, so that the others feel little of it but what it does to them over the network
 	LogsOnDisk bool     // logDir lies on that file system too, beside the data
 	Config     []string // more lines for the configuration of both data hosts
 }
@@ -60,7 +62,7 @@ func New(dir string, o Options) (*Rig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find binaries: %w", err)
 	}
-	r := &Rig{dir: dir, bin: bin, logsOnDisk: o.LogsOnDisk, diskMB: o.DiskMB, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
+	r := &Rig{dir: dir, bin: bin, logsOnDisk: o.LogsOnDisk, diskMB: o.DiskMB, apart: o.Apart, config: o.Config, procs: map[string]*process{}, disks: map[string]*disk{}}
 	number := int(made.Add(1))
 	if number > maxRigs {
 		return nil, fmt.Errorf("a process makes at most %d rigs", maxRigs)
@@ -167,7 +169,7 @@ func (r *Rig) Close() error {
 		errs = append(errs, r.Kill(n))
 	}
 	for n, d := range r.disks {
-		if err := run("umount " + d.dir); err != nil {
+		if err := d.remove(); err != nil {
 			errs = append(errs, fmt.Errorf("take down the disk of %s: %w", n, err))
 		}
 	}

@@ -3,10 +3,11 @@
 // namespaces, a moderate load that does not wait for answers, as plants make it.
 //
 // Each round measures four times: both hosts in sync, one of them down, during
-// the copy, and in sync again. The gate compares the third with the first. A
-// copy costs both hosts processor and disk, so what was used of them is in the
-// table; here they share two cores and one disk with each other and the client,
-// which pairs in the field don't.
+// the copy, and in sync again. The gate compares the third with the first. In the
+// field the host that gets the copy has processors and a disk of its own, and who
+// waits for a write feels what the copy does to the other host and the wire. So
+// here it keeps to one of the processors, with a disk in memory, which makes the
+// first time no longer: the slower disk counts.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +52,7 @@ func run(ctx context.Context) (err error) {
 		defer os.RemoveAll(dir)
 	}
 	r, err := rig.New(dir, rig.Options{
-		Bin: *bin, Disks: true, DiskMB: diskMB(), Config: []string{"walKeepForReplica 64KiB"},
+		Bin: *bin, Disks: true, DiskMB: diskMB(), Apart: rig.B, Config: []string{"walKeepForReplica 64KiB"},
 	})
 	if err != nil {
 		return err
@@ -98,7 +100,30 @@ func prepare(ctx context.Context, r *rig.Rig) error {
 		return err
 	}
 	fmt.Printf("%d MB of rows written in %.0f s\n", *stateMB, time.Since(begun).Seconds())
-	return inSync(up, r)
+	if err := inSync(up, r); err != nil {
+		return err
+	}
+	return digested(up, r)
+}
+
+// digested waits until the stores have put what was written where it stays.
+func digested(ctx context.Context, r *rig.Rig) error {
+	const look, little = 5 * time.Second, 2e6 // bytes that are written in that time anyway
+	before, err := rig.DiskWritten(filepath.Dir(r.Log(rig.A)))
+	for err == nil {
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		var now uint64
+		now, err = rig.DiskWritten(filepath.Dir(r.Log(rig.A)))
+		if now-before < little {
+			break
+		}
+		before = now
+	}
+	return err
 }
 
 // inSync waits until every vgroup has what it should have.
